@@ -1,0 +1,1 @@
+"""The first floor: one door for each foreign thing."""

@@ -1,0 +1,1 @@
+"""The ground floor: what Weir knows and decides, without I/O."""

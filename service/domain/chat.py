@@ -1,0 +1,120 @@
+"""Chat: what Weir needs to know of a Chat Completions request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain import json_text
+from service.domain.errors import InvalidRequest
+
+_HINT = "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
+_USAGE_WANTED = '{"include_usage":true}'
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A Chat Completions request, as far as it decides anything here.
+
+    `cap` is the declared bound of the completion in tokens per choice, the larger where both fields
+    are there; None where none is declared. `user` is `user`, or else `safety_identifier`.
+    """
+
+    document: Mapping[str, Any]
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    user: str | None = None
+    n: int = 1
+    cap: int | None = None
+
+
+def parse(body: bytes) -> Chat:
+    """Read a request body. Raises InvalidRequest, in OpenAI's words, where Weir itself could not go on."""
+    try:
+        document = json_text.decode(body)
+    except json_text.Malformed as malformed:
+        raise InvalidRequest(
+            f"We could not parse the JSON body of your request: {malformed}. {_HINT}"
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"We could not parse the JSON body of your request: not an object. {_HINT}")
+    model = document.get("model")
+    if model is None:
+        raise InvalidRequest("you must provide a model parameter")
+    if not isinstance(model, str) or not model:
+        raise _wrong_type("model", "a string", model)
+    caps = [_count(document, name) for name in ("max_completion_tokens", "max_tokens")]
+    options = document.get("stream_options")
+    return Chat(
+        document=document,
+        model=model,
+        stream=_flag(document, "stream"),
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        user=_text(document, "user") or _text(document, "safety_identifier"),
+        n=_count(document, "n") or 1,
+        cap=max((cap for cap in caps if cap is not None), default=None),
+    )
+
+
+def asking_for_usage(body: bytes) -> bytes:
+    """The body of a streamed request, with `stream_options.include_usage` spliced in.
+
+    No other byte changes: nothing is decoded and written anew.
+    """
+    text = body.decode()
+    options = json_text.find(text, "stream_options")
+    if options is None or text[options.value] != "{":
+        return json_text.with_member(text, "stream_options", _USAGE_WANTED).encode()
+    return json_text.with_member(text, "include_usage", "true", at=options.value).encode()
+
+
+def _flag(document: Mapping[str, Any], name: str) -> bool:
+    value = document.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise _wrong_type(name, "a boolean", value)
+
+
+def _text(document: Mapping[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise _wrong_type(name, "a string", value)
+
+
+def _count(document: Mapping[str, Any], name: str) -> int | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise _wrong_type(name, "an integer", value)
+    if value < 1:
+        raise InvalidRequest(
+            f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
+            param=name,
+            code="integer_below_min_value",
+        )
+    if value > 10**9:
+        raise InvalidRequest(
+            f"Invalid '{name}': integer above maximum value. Expected a value <= 1000000000.",
+            param=name,
+            code="integer_above_max_value",
+        )
+    return value
+
+
+def _wrong_type(name: str, expected: str, value: object) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid type for '{name}': expected {expected}, but got {_kind(value)} instead.",
+        param=name,
+        code="invalid_type",
+    )
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string", list: "an array"}
+    if isinstance(value, str) and not value:
+        return "an empty string"
+    return kinds.get(type(value), "an object")

@@ -1,0 +1,243 @@
+"""Api: what an operator deploys, read from one OpenAPI 3.1 document and its extension `x-weir`."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from service.domain.marks import Document, Path, near
+
+_PHASES = ("request", "response")
+_SCHEMAS = "#/components/schemas/"
+
+
+class DefinitionError(Exception):
+    """A definition that is not one; `errors` are lines of `file:line:column: path: what was expected`."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def _measure(units: Mapping[str, int], expected: str) -> BeforeValidator:
+    """Reads a whole number and its unit: the number times what the unit stands for."""
+
+    def read(value: object) -> int:
+        match = re.fullmatch(r"(\d{1,12})([A-Za-z%]+)", value) if isinstance(value, str) else None
+        if match is None or match[2] not in units:
+            raise ValueError(f"expected {expected}")
+        return int(match[1]) * units[match[2]]
+
+    return BeforeValidator(read)
+
+
+def _seconds(milliseconds: int) -> float:
+    return milliseconds / 1000
+
+
+def _upstream(text: str) -> str:
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.username
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError("expected an http or https URL of a host and perhaps a path")
+    return text.rstrip("/")
+
+
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+# `500ms`, `60s`, `2m`, `1h`: seconds, more than 0.
+Duration = Annotated[
+    float,
+    AfterValidator(_seconds),
+    Field(gt=0),
+    _measure(_MILLISECONDS, "a duration such as 500ms, 60s or 2m"),
+]
+# `512KB`, `32MB`, `1GB`, `100B`: bytes, more than 0; 1 KB = 1024 B, 1 MB = 1024 KB, 1 GB = 1024 MB.
+Size = Annotated[
+    int,
+    Field(gt=0),
+    _measure({"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}, "a size such as 512KB or 32MB"),
+]
+# `10%`: the whole number 10, from 0 to 1000. Whole, because what is multiplied with it stays exact.
+Percent = Annotated[int, Field(ge=0, le=1000), _measure({"%": 1}, "a whole percentage such as 10%")]
+# `30s`, `1m`, `24h`, `30d`: milliseconds, more than 0.
+Window = Annotated[
+    int,
+    Field(gt=0),
+    _measure(
+        {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}, "a window such as 30s, 1m, 24h or 30d"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a flow: which, and how."""
+
+    name: str
+    options: BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A definition, decoded.
+
+    `timeout` is in seconds, `max_body` in bytes. `request_schema` is the JSON Schema of a chat request, with
+    the document's own `components` beside it, where its references lead. `revision` is the first 12
+    hexadecimal digits of the text's SHA-256.
+    """
+
+    title: str
+    version: str
+    lifecycle: str
+    base_path: str
+    timeout: float
+    max_body: int
+    upstream: str
+    authentication: str
+    deprecated: date | None
+    sunset: date | None
+    request: tuple[Step, ...]
+    response: tuple[Step, ...]
+    request_schema: Mapping[str, Any]
+    revision: str
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _one_step(entry: dict[str, Any]) -> dict[str, Any]:
+    if len(entry) != 1:
+        raise ValueError("expected one step, as its name and its options")
+    return entry
+
+
+class _Flows(BaseModel, extra="forbid"):
+    request: list[Annotated[dict[str, Any], AfterValidator(_one_step)]]
+    response: list[Annotated[dict[str, Any], AfterValidator(_one_step)]]
+
+
+class _Weir(BaseModel, extra="forbid", alias_generator=_kebab):
+    lifecycle: Literal["DRAFT", "AVAILABLE", "DEPRECATED", "RETIRED"]
+    base_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")]
+    timeout: Duration
+    max_body: Size
+    upstream: Annotated[str, AfterValidator(_upstream)]
+    authentication: Literal["pass-through", "virtual-keys"]
+    deprecated: date | None = None
+    sunset: date | None = None
+    flows: _Flows
+
+    @field_validator("deprecated", "sunset")
+    @classmethod
+    def _only_when_deprecated(cls, value: date | None, info: ValidationInfo) -> date | None:
+        if value and info.data.get("lifecycle") in ("DRAFT", "AVAILABLE"):
+            raise ValueError("expected only where the lifecycle is DEPRECATED or RETIRED")
+        return value
+
+
+class _Info(BaseModel):
+    title: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+
+
+class _OpenApi(BaseModel):
+    openapi: Annotated[str, Field(pattern=r"^3\.1\.\d+$")]
+    info: _Info
+    paths: dict[str, Any]
+
+
+def parse(
+    text: str,
+    *,
+    file: str,
+    variables: Mapping[str, str],
+    steps: Mapping[str, type[BaseModel]],
+    phases: Mapping[str, Sequence[str]] | None = None,
+) -> Api:
+    """Decode a definition.
+
+    `variables` replace ${NAME} within x-weir; `steps` are the options of every step there is; `phases`
+    says for a step which of `request` and `response` it takes part in (both, where it says nothing).
+    Raises DefinitionError with every error there is.
+    """
+    document = Document(text, file=file)
+    document.fill(("x-weir",), variables)
+    frame = document.decode((), _OpenApi)
+    weir = document.decode(("x-weir",), _Weir)
+    taking_part = {name: (phases or {}).get(name, _PHASES) for name in steps}
+    request, response = (_flow(document, phase, steps, taking_part) for phase in _PHASES)
+    schema = _request_schema(document, weir.base_path) if weir else None
+    if not frame or not weir or not schema or document.errors():
+        raise DefinitionError(document.errors())
+    return Api(
+        **frame.info.model_dump(),
+        **weir.model_dump(exclude={"flows"}),
+        request=request,
+        response=response,
+        request_schema=schema,
+        revision=hashlib.sha256(text.encode()).hexdigest()[:12],
+    )
+
+
+def _flow(
+    document: Document,
+    phase: str,
+    steps: Mapping[str, type[BaseModel]],
+    phases: Mapping[str, Sequence[str]],
+) -> tuple[Step, ...]:
+    at: Path = ("x-weir", "flows", phase)
+    entries = document.value(at)
+    flow = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        for name in entry if isinstance(entry, dict) else ():
+            path = (*at, index, name)
+            if name not in steps:
+                known = ", ".join(sorted(steps))
+                document.fault(path, f"expected one of the steps {known}{near(name, steps)}", at_name=True)
+            elif phase not in phases[name]:
+                flows = " or ".join(phases[name])
+                document.fault(path, f"expected in no other flow than {flows}", at_name=True)
+            elif options := document.decode(path, steps[name]):
+                flow.append(Step(name=name, options=options))
+    return tuple(flow)
+
+
+def _request_schema(document: Document, base_path: str) -> dict[str, Any] | None:
+    """The schema that POST <base>/chat/completions refers to, its references checked."""
+    operation = (f"{base_path}/chat/completions", "post")
+    at: Path = ("paths", *operation, "requestBody", "content", "application/json", "schema", "$ref")
+    reference = document.value(at)
+    schemas = document.value(("components", "schemas"))
+    if not isinstance(reference, str) or not isinstance(schemas, dict):
+        document.fault(at, f"expected POST {operation[0]} with a $ref to the JSON Schema of its request")
+        return None
+    for path, target in [(at, reference), *_references(schemas, ("components", "schemas"))]:
+        if target.removeprefix(_SCHEMAS) not in schemas:
+            names = [_SCHEMAS + name for name in schemas]
+            document.fault(path, f"expected a reference to one of components.schemas{near(target, names)}")
+    schema = schemas.get(reference.removeprefix(_SCHEMAS))
+    return {**schema, "components": {"schemas": schemas}} if isinstance(schema, dict) else None
+
+
+def _references(schema: object, path: Path) -> Iterator[tuple[Path, str]]:
+    members = (
+        schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    )
+    for key, member in members:
+        if key == "$ref" and isinstance(member, str):
+            yield (*path, key), member
+        else:
+            yield from _references(member, (*path, key))

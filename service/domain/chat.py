@@ -7,7 +7,9 @@ from typing import Any
 from service.domain import json_text
 from service.domain.errors import InvalidRequest
 
-_HINT = "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
+_HINT = (
+    "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
+)
 _USAGE_WANTED = '{"include_usage":true}'
 
 

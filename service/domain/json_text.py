@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -46,8 +47,8 @@ def decode(body: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise Malformed(f"duplicate member {twice!r}")
     return members
 
@@ -60,7 +61,7 @@ def _depth(value: Any) -> int:
     """How deep containers nest; stops one past MAX_DEPTH."""
     level, depth = [value], 0
     while level and depth <= MAX_DEPTH:
-        below = []
+        below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
                 below.extend(item.values())

@@ -62,9 +62,7 @@ class Document:
             for at, scalar in _scalars(node, path):
                 for name in _VARIABLE.findall(scalar.value):
                     if name not in variables:
-                        self._unread(
-                            at, f"expected a variable that is defined, not {name}{near(name, variables)}"
-                        )
+                        self._unread(at, f"expected a defined variable, not {name}{near(name, variables)}")
                 self._fill(scalar, variables)
 
     def value(self, path: Path = ()) -> Any:
@@ -135,7 +133,7 @@ class Document:
         self._unreadable.add(path)
         self.fault(path, message)
 
-    def _note(self, mark: yaml.Mark | None, what: str) -> None:
+    def _note(self, mark: Any, what: str) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         self._faults.append((line, column, what))
 
@@ -205,7 +203,8 @@ def near(word: str, known: Iterable[str]) -> str:
 def _children(node: yaml.Node | None) -> Iterator[tuple[yaml.Node | None, str | int, yaml.Node]]:
     if isinstance(node, yaml.MappingNode):
         for name, child in node.value:
-            yield name, name.value, child
+            if isinstance(name, yaml.ScalarNode):
+                yield name, name.value, child
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             yield None, index, child

@@ -41,7 +41,7 @@ class Tools:
 
 def options() -> dict[str, type[BaseModel]]:
     """The options of every step there is, by its name."""
-    return {name: _class(name).Options for name in _names()}
+    return {name: _module(name).Options for name in _names()}
 
 
 def phases() -> dict[str, tuple[str, ...]]:
@@ -63,5 +63,8 @@ def _names() -> list[str]:
 
 
 def _class(name: str) -> Any:
-    module = import_module(f"{__name__}.{name.replace('-', '_')}")
-    return getattr(module, name.title().replace("-", ""))
+    return getattr(_module(name), name.title().replace("-", ""))
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

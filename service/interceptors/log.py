@@ -1,0 +1,114 @@
+"""log: one record when a request is in, and one when its exchange is over, however it ended."""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import BaseModel
+
+from service.adapters.metrics import durations
+from service.domain.exchange import Exchange
+from service.interceptors import Tools
+
+_MOST_CHARACTERS = 2048  # of a truncated body
+_MOST_NAME = 256  # characters of what a client may name as it likes
+_KEPT = "kept"  # the note that holds what the gateway kept of a stream
+
+
+class Options(BaseModel, extra="forbid", frozen=True):
+    """Bodies, and how a user is shown.
+
+    `truncated` bodies are the first 2,048 characters. `digest` is keyed: the same user has the same
+    digest, and nobody without the key can tell whose it is.
+    """
+
+    bodies: Literal["none", "truncated", "full"] = "none"
+    user: Literal["digest", "clear"] = "digest"
+
+
+class Log:
+    """Writes `exchange.request` in the request flow; in the response flow, promises `exchange.response`."""
+
+    def __init__(self, options: Options, tools: Tools) -> None:
+        self._bodies = options.bodies
+        self._clear = options.user == "clear"
+        self._digest = tools.digest
+        self._logs = tools.logs
+
+    async def on_request(self, exchange: Exchange) -> None:
+        """Say what was asked, and by whom."""
+        said = {"method": exchange.method, "path": exchange.path[:_MOST_NAME], **self._who(exchange)}
+        said["body_bytes"] = len(exchange.body)
+        self._logs.info("exchange.request", **said, **self._content(exchange.body))
+
+    async def on_response(self, exchange: Exchange) -> None:
+        """Promise to say how it ended, when the usage and the outcome are known."""
+        exchange.at_end(partial(self._ended, exchange))
+
+    async def _ended(self, exchange: Exchange) -> None:
+        notes = {name: fact for name, fact in exchange.notes.items() if name != _KEPT}
+        said = {**notes, **self._who(exchange), **_tokens(exchange), "outcome": exchange.outcome}
+        said["status"] = exchange.answer.status if exchange.answer else None
+        said["ms"] = _milliseconds(exchange)
+        self._logs.info("exchange.response", **said, **self._content(_produced(exchange)))
+
+    def _who(self, exchange: Exchange) -> dict[str, object]:
+        chat = exchange.chat
+        return {
+            "id": exchange.id,
+            "route": exchange.route,
+            "credential": exchange.credential.id if exchange.credential else None,
+            "user": self._user(exchange.user or (chat.user if chat else None)),
+            "model": chat.model[:_MOST_NAME] if chat else None,
+            "stream": chat.stream if chat else None,
+        }
+
+    def _user(self, user: str | None) -> str | None:
+        if not user:
+            return None
+        return user[:_MOST_NAME] if self._clear else self._digest(user)
+
+    def _content(self, body: bytes | str) -> dict[str, object]:
+        """The body as far as it is wanted, and whether that is not all of it."""
+        if self._bodies == "none" or not body:
+            return {}
+        if self._bodies == "full":
+            return {"body": body}
+        start = body[: 4 * _MOST_CHARACTERS]  # no character takes more than 4 bytes
+        text = start if isinstance(start, str) else start.decode(errors="replace")
+        cut = len(text) > _MOST_CHARACTERS or len(body) > len(start)
+        return {"body": text[:_MOST_CHARACTERS], "body_truncated": cut}
+
+
+def _tokens(exchange: Exchange) -> dict[str, object]:
+    """The estimate, the usage and who says so; null where unknown."""
+    estimate, usage = exchange.estimate, exchange.usage
+    said: dict[str, object] = {"estimate": None, "used": None, "source": usage.source if usage else None}
+    if estimate:
+        said["estimate"] = {"prompt": estimate.prompt, "completion": estimate.completion}
+    if usage:
+        said["used"] = {
+            kind: getattr(usage, kind) for kind in ("prompt", "completion", "cached", "reasoning")
+        }
+    return said
+
+
+def _milliseconds(exchange: Exchange) -> dict[str, float | None]:
+    """What Durations holds, in milliseconds with three decimals."""
+    spent = durations(exchange)
+    return {
+        name: None if seconds is None else round(seconds * 1000, 3)
+        for name, seconds in (
+            ("total", spent.total),
+            ("own", spent.own),
+            ("upstream", spent.upstream),
+            ("first_byte", spent.first_byte),
+        )
+    }
+
+
+def _produced(exchange: Exchange) -> bytes | str:
+    """What went to the client: the whole body, or what the gateway kept of a stream."""
+    if exchange.answer and isinstance(exchange.answer.body, bytes):
+        return exchange.answer.body
+    kept = exchange.notes.get(_KEPT, "")
+    return kept if isinstance(kept, bytes | str) else ""

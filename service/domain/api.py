@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from service.domain.decoding import decode
 from service.domain.marks import Document, Path, near
 
 _PHASES = ("request", "response")
@@ -29,7 +30,7 @@ def _measure(units: Mapping[str, int], expected: str) -> BeforeValidator:
     """Reads a whole number and its unit: the number times what the unit stands for."""
 
     def read(value: object) -> int:
-        match = re.fullmatch(r"(\d{1,12})([A-Za-z%]+)", value) if isinstance(value, str) else None
+        match = re.fullmatch(r"([0-9]{1,12})([A-Za-z%]+)", value) if isinstance(value, str) else None
         if match is None or match[2] not in units:
             raise ValueError(f"expected {expected}")
         return int(match[1]) * units[match[2]]
@@ -42,15 +43,15 @@ def _seconds(milliseconds: int) -> float:
 
 
 def _upstream(text: str) -> str:
-    parts = urlsplit(text)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.username
-        or parts.query
-        or parts.fragment
-    ):
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.query or parts.fragment:
         raise ValueError("expected an http or https URL of a host and perhaps a path")
+    if "@" in parts.netloc:
+        raise ValueError("expected a URL with no password in it, not one that would be shown")
     return text.rstrip("/")
 
 
@@ -175,8 +176,8 @@ def parse(
     """
     document = Document(text, file=file)
     document.fill(("x-weir",), variables)
-    frame = document.decode((), _OpenApi)
-    weir = document.decode(("x-weir",), _Weir)
+    frame = decode(document, (), _OpenApi)
+    weir = decode(document, ("x-weir",), _Weir)
     taking_part = {name: (phases or {}).get(name, _PHASES) for name in steps}
     request, response = (_flow(document, phase, steps, taking_part) for phase in _PHASES)
     schema = _request_schema(document, weir.base_path) if weir else None
@@ -210,7 +211,7 @@ def _flow(
             elif phase not in phases[name]:
                 flows = " or ".join(phases[name])
                 document.fault(path, f"expected in no other flow than {flows}", at_name=True)
-            elif options := document.decode(path, steps[name]):
+            elif options := decode(document, path, steps[name]):
                 flow.append(Step(name=name, options=options))
     return tuple(flow)
 

@@ -4,21 +4,18 @@ The document is YAML as far as JSON goes: names are strings, no name comes twice
 of something else. So every value has one place, and no small file becomes a large one.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
-Model = TypeVar("Model", bound=BaseModel)
+from service.domain.json_text import MAX_DEPTH
+
 Path = tuple[str | int, ...]
 
-_MISSING = "expected a value, but it is missing"
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + name for name in ("int", "float", "bool", "null"))
@@ -77,57 +74,37 @@ class Document:
                 return None
         return value
 
-    def decode(self, path: Path, model: type[Model]) -> Model | None:
-        """What stands at `path` as a model, without any conversion that JSON does not ask for.
+    def has(self, path: Path) -> bool:
+        """Whether anything stands at `path`."""
+        return self._root is not None and self._find(path)[2] == path
 
-        None where it is not one; each reason is noted as a fault.
-        """
-        if self._root is None:
-            return None
-        if self._find(path)[2] != path:
-            self.fault(path[:-1], _MISSING, missing=str(path[-1]))
-            return None
-        try:
-            return model.model_validate_json(json.dumps(self.value(path)), strict=True)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                self._misfit(path, model, detail)
-            return None
-
-    def _misfit(self, path: Path, model: type[BaseModel], detail: ErrorDetails) -> None:
-        within, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
-        at = (*path, *within)
-        if at in self._unreadable:
-            return
-        if kind == "missing":
-            self.fault(at[:-1], _MISSING, missing=str(at[-1]))
-        elif kind == "extra_forbidden":
-            names = _members(model, within[:-1])
-            self.fault(at, f"expected one of {', '.join(names)}{near(str(at[-1]), names)}", at_name=True)
-        elif kind == "literal_error":
-            known = re.findall(r"'([^']*)'", context["expected"])
-            guess = near(str(detail["input"]), known)
-            self.fault(at, f"expected {context['expected']}, not {_brief(detail['input'])}{guess}")
-        else:
-            self.fault(at, _expectation(detail))
+    def is_readable(self, path: Path = ()) -> bool:
+        """Whether no fault was found yet in what YAML has at `path` itself."""
+        return self._root is not None and path not in self._unreadable
 
     def _compose(self, text: str) -> yaml.Node | None:
         try:
-            aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
-            node: yaml.Node | None = None if aliases else yaml.compose(text, Loader=yaml.SafeLoader)
+            self._check_events(yaml.parse(text))
+            node: yaml.Node | None = None if self._faults else yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             self._note(error.problem_mark, f"expected YAML: {error.problem}")
+            return None
         except yaml.YAMLError as error:
             self._note(None, f"expected YAML: {str(error).splitlines()[0]}")
-        except RecursionError:
-            self._note(None, "expected YAML that nests less deeply")
-        else:
-            for alias in aliases:
-                self._note(alias.start_mark, f"expected a value written out, not the alias *{alias.anchor}")
-            if node is None and not aliases:
-                self._note(None, "expected a document, but there is none")
-            return node
-        return None
+            return None
+        if node is None and not self._faults:
+            self._note(None, "expected a document, but there is none")
+        return node
+
+    def _check_events(self, events: Iterable[yaml.Event]) -> None:
+        depth = 0
+        for event in events:
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                self._note(event.start_mark, f"expected a value written out, not the alias *{event.anchor}")
+            if depth > MAX_DEPTH:
+                self._note(event.start_mark, f"expected nesting of no more than {MAX_DEPTH} levels")
+                return
 
     def _unread(self, path: Path, message: str) -> None:
         self._unreadable.add(path)
@@ -208,40 +185,6 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[yaml.Node | None, str | 
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             yield None, index, child
-
-
-def _members(model: type[BaseModel], path: Path) -> list[str]:
-    """The names a document may use at `path` within what a model describes."""
-    models = [model]
-    for part in path:
-        if isinstance(part, str):
-            models = [
-                inner
-                for outer in models
-                for name, field in outer.model_fields.items()
-                if part == (field.alias or name)
-                for inner in _models(field.annotation)
-            ]
-    return sorted(field.alias or name for model in models for name, field in model.model_fields.items())
-
-
-def _models(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
-
-
-def _expectation(detail: ErrorDetails) -> str:
-    """What pydantic says, in our words."""
-    said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
-    said = re.sub(r"^\w+ should (be )?", lambda match: "expected " if match[1] else "expected to ", said)
-    return said if ", not " in said else f"{said}, not {_brief(detail['input'])}"
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    return json.dumps(value, ensure_ascii=False)[:100]
 
 
 def _scalars(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, yaml.ScalarNode]]:

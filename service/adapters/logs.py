@@ -54,8 +54,7 @@ class Record(NamedTuple):
 class Logs:
     """The log of one process. Records wait until `start`, which each worker calls for itself.
 
-    `bound` is the number of records that may wait. `on_drop` hears how many were lost, in whichever
-    thread lost them.
+    `bound` is the number of records that may wait.
     """
 
     def __init__(
@@ -65,15 +64,14 @@ class Logs:
         level: str = "info",
         bound: int = 10_000,
         clock: Callable[[], float] = time.time,
-        on_drop: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._stream = stream
         self._level = LEVELS[level]
         self._bound = bound
         self._clock = clock
-        self._on_drop = on_drop
         self._waiting: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._numbers = threading.Lock()  # guards the three that follow
+        # Guards the three that follow. Reentrant, as the garbage collector may log in the middle of logging.
+        self._numbers = threading.RLock()
         self._text = 0
         self._dropped = 0
         self._told = 0  # the losses that the log itself has told of
@@ -138,7 +136,6 @@ class Logs:
     def _lose(self, count: int) -> None:
         with self._numbers:
             self._dropped += count
-        self._on_drop(count)
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -1,0 +1,175 @@
+"""Link: the scripts of a worker on their way to Redis, those of one moment in one write."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from service.adapters.ledger.scripts import Script, Scripts
+
+Argument = str | int
+BATCH = 128  # calls in one write
+WAITING = 10_000  # calls that may wait for a connection
+
+
+class LedgerAway(Exception):
+    """The store did not answer as it should. `unknown`: the call may have been carried out all the same."""
+
+    def __init__(self, reason: str, *, unknown: bool) -> None:
+        super().__init__(reason)
+        self.unknown = unknown
+
+
+@dataclass(slots=True)
+class _Call:
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+    answer: "asyncio.Future[list[bytes | int]]"
+
+    def command(self) -> tuple[Argument, ...]:
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
+
+
+class Link:
+    """A few connections to one server, made by redis-py, over which scripts run in batches.
+
+    A caller that stops waiting does not disturb the wire: the batch is carried by a task of its own, and
+    its answers are read to the end.
+    """
+
+    def __init__(self, url: str, scripts: Scripts, *, connections: int = 2, timeout: float = 1.0) -> None:
+        self.scripts = scripts
+        self._pool = ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            driver_info=None,
+        )
+        self._idle: list[AbstractConnection] = [self._pool.make_connection() for _ in range(connections)]
+        self._connections = tuple(self._idle)
+        self._waiting: deque[_Call] = deque()
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._flush: asyncio.Handle | None = None
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        """Run a script; returns its status and its numbers. `deadline` in seconds. Raises LedgerAway."""
+        if len(self._waiting) >= WAITING:
+            raise LedgerAway("too many calls are waiting", unknown=False)
+        loop = asyncio.get_running_loop()
+        call = _Call(script, keys, arguments, loop.create_future())
+        self._waiting.append(call)
+        if self._flush is None:
+            self._flush = loop.call_soon(self._dispatch)
+        try:
+            async with asyncio.timeout(deadline):
+                answer = await call.answer
+        except TimeoutError:
+            raise LedgerAway("no answer in time", unknown=True) from None
+        status, *numbers = answer
+        return (status.decode() if isinstance(status, bytes) else str(status)), [int(n) for n in numbers]
+
+    async def warm(self) -> None:
+        """Connect and load the scripts, so that no request waits for it. Raises LedgerAway."""
+        try:
+            for connection in self._connections:
+                await connection.connect()
+            await self._load(self._connections[0])
+        except (RedisError, OSError) as error:
+            raise LedgerAway(_reason(error), unknown=False) from error
+
+    async def ask(self, *command: Argument) -> object:
+        """Run one ordinary command on a connection of its own. Raises LedgerAway."""
+        connection = self._pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command(*command)
+            return await connection.read_response()
+        except (RedisError, OSError) as error:
+            raise LedgerAway(_reason(error), unknown=True) from error
+        finally:
+            await connection.disconnect()
+
+    async def close(self) -> None:
+        """Let what is under way end, then close the connections."""
+        while self._carriers:
+            await asyncio.gather(*self._carriers)
+        for connection in self._connections:
+            await connection.disconnect()
+
+    def _dispatch(self) -> None:
+        self._flush = None
+        while self._waiting and self._idle:
+            batch = []
+            while self._waiting and len(batch) < BATCH:
+                call = self._waiting.popleft()
+                if not call.answer.done():  # nobody waits for it, and nothing was sent
+                    batch.append(call)
+            if batch:
+                carrier = asyncio.get_running_loop().create_task(self._carry(self._idle.pop(), batch))
+                self._carriers.add(carrier)
+                carrier.add_done_callback(self._carriers.discard)
+
+    async def _carry(self, connection: AbstractConnection, batch: list[_Call]) -> None:
+        try:
+            unloaded = await self._exchange(connection, batch)
+            if unloaded:
+                await self._load(connection)
+                await self._exchange(connection, unloaded)
+        except (RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            _fail(batch, _reason(error), unknown=True)
+        finally:
+            _fail(batch, "the link was closed", unknown=True)
+            self._idle.append(connection)
+            if self._waiting and self._flush is None:
+                self._flush = asyncio.get_running_loop().call_soon(self._dispatch)
+
+    async def _exchange(self, connection: AbstractConnection, batch: list[_Call]) -> list[_Call]:
+        """One write, then the answers in order. Returns the calls whose script the server does not know."""
+        try:
+            await connection.connect()
+        except (RedisError, OSError) as error:
+            _fail(batch, _reason(error), unknown=False)
+            return []
+        commands = connection.pack_commands([call.command() for call in batch])
+        await connection.send_packed_command(commands, check_health=False)
+        unloaded = []
+        for call in batch:
+            try:
+                reply = await connection.read_response()
+            except NoScriptError:
+                unloaded.append(call)
+            except ResponseError as error:
+                if isinstance(error, ReadOnlyError):  # the master has moved: look for it anew
+                    await connection.disconnect(nowait=True)
+                    raise
+                _fail([call], _reason(error), unknown=False)
+            else:
+                if not call.answer.done():
+                    call.answer.set_result(reply)
+        return unloaded
+
+    async def _load(self, connection: AbstractConnection) -> None:
+        for script in self.scripts:
+            await connection.send_command("SCRIPT", "LOAD", script.text)
+            await connection.read_response()
+
+
+def _fail(batch: Sequence[_Call], reason: str, *, unknown: bool) -> None:
+    for call in batch:
+        if not call.answer.done():
+            call.answer.set_exception(LedgerAway(reason, unknown=unknown))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without addresses or credentials."""
+    return type(error).__name__

@@ -1,0 +1,48 @@
+"""The world of the tests: a real server of their own."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.adapters.ledger.embedded import EmbeddedStore, server_program
+
+
+def engines() -> list[Path]:
+    """The servers there are: the embedded one, and a redis-server on PATH as the second engine."""
+    on_path = shutil.which("redis-server")
+    return [server_program(), *([Path(on_path)] if on_path else [])]
+
+
+@pytest.fixture(scope="session", params=engines(), ids=lambda program: program.name)
+def engine(request: pytest.FixtureRequest) -> Iterator[EmbeddedStore]:
+    """Each engine in turn."""
+    with EmbeddedStore(request.param, "--maxclients", "4000") as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[EmbeddedStore]:
+    """The embedded engine."""
+    with EmbeddedStore(server_program()) as store:
+        yield store
+
+
+@pytest.fixture
+def server(engine: EmbeddedStore) -> Iterator[redis.Redis]:
+    """An empty server, spoken to directly."""
+    client = redis.Redis.from_url(engine.url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store_url(embedded: EmbeddedStore) -> str:
+    """The address of an empty server."""
+    client = redis.Redis.from_url(embedded.url)
+    client.flushall()
+    client.close()
+    return embedded.url

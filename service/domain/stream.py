@@ -13,7 +13,7 @@ MAX_FIELDS = 4_096  # bytes of other lines that wait for the data of their event
 KEEP = 1_048_576  # bytes of data lines that may wait to be drained
 
 # A carriage return at the very end may be half of a CRLF: it waits for what follows.
-_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r(?!\Z))")
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 # A null usage behind which only flat members follow, to the end of the line. No quote stands bare within
 # a JSON string, and the last brace closes the outermost object: what matches is a member of that object.
@@ -85,11 +85,11 @@ class EventStream:
             self._partial_size += len(chunk)
         if not ended and self._partial_size <= MAX_LINE and not self._overlong:
             return b""
-        text, end, relayed = b"".join(self._partial), 0, []
-        for line in _LINE.finditer(text):
-            relayed.append(self._line(line[1], line[2]))
-            end = line.end()
-        rest = text[end:]
+        text, start, relayed = b"".join(self._partial), 0, []
+        for end in _LINE_END.finditer(text):
+            relayed.append(self._line(text[start : end.start()], end[0]))
+            start = end.end()
+        rest = text[start:]
         if self._overlong or len(rest) - rest.endswith(b"\r") > MAX_LINE:
             relayed.append(self._unread(rest))
             self._overlong = not rest.endswith(b"\r")
@@ -134,8 +134,9 @@ class EventStream:
     def _without_usage(self, line: bytes) -> bytes | None:
         """The data line less its usage, None where there is nothing else in it."""
         if b'"usage"' in line or b'"error"' in line:
-            null = _NULL_USAGE.search(line)
-            if null is None or line.count(b'"usage"') > 1 or b'"error"' in line:
+            alone = b'"error"' not in line and line.count(b'"usage"') == 1
+            null = _NULL_USAGE.search(line) if alone else None
+            if null is None:
                 return self._parsed(line)
             self._produced(line)
             return line[: null.start()] + line[null.end() :]

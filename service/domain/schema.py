@@ -20,6 +20,8 @@ Check = Callable[[Any, str], InvalidRequest | None]
 Judge = Callable[[Mapping[str, Any]], Check]
 
 _ANNOTATIONS = frozenset({"title", "description", "deprecated", "default", "example", "examples"})
+# Types that no value has two of; an integer is a number, too.
+_TOLD_APART = frozenset({"object", "array", "string", "boolean", "null", "number"})
 _KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
@@ -117,44 +119,50 @@ class Cutter:
         schema = self._resolved(schema)
         union = self._union(schema)
         dropped = _ANNOTATIONS | ({"oneOf", "discriminator"} if union else {"discriminator"})
-        flat = {key: value for key, value in schema.items() if key not in dropped | {"properties", "items"}}
-        items_flat, items = self._cut(schema["items"], within) if "items" in schema else ({}, None)
-        cut = {name: self._cut(member, within) for name, member in schema.get("properties", {}).items()}
-        members = tuple((name, place) for name, (_, place) in cut.items() if place)
-        flat |= {"items": items_flat} if items_flat != {} else {}
-        properties = {name: member for name, (member, _) in cut.items() if member != {}}
-        flat |= {"properties": properties} if properties else {}
-        return flat, _Place(union, items, members) if union or items or members else None
+        flat = {key: value for key, value in schema.items() if key not in dropped}
+        items = members = None
+        if "items" in schema:
+            flat["items"], items = self._cut(schema["items"], within)
+        if isinstance(schema.get("properties"), Mapping):
+            cut = {name: self._cut(member, within) for name, member in schema["properties"].items()}
+            flat["properties"] = {name: member for name, (member, _) in cut.items() if member != {}}
+            members = tuple((name, place) for name, (_, place) in cut.items() if place)
+        flat = {
+            key: value for key, value in flat.items() if key not in ("items", "properties") or value != {}
+        }
+        return flat, _Place(union, items, members or ()) if union or items or members else None
 
     def _union(self, schema: Mapping[str, Any]) -> _Union | None:
         """The union a schema is; None where it is none, or its variants cannot be told apart."""
+        variants = schema.get("oneOf", ())
+        if not variants or not all(isinstance(variant, Mapping) for variant in variants):
+            return None
         discriminator = schema.get("discriminator", {})
-        mapping: Mapping[str, str] = discriminator.get("mapping", {})
-        kinds: dict[str, Any] = {}
-        others = [each for each in schema.get("oneOf", ()) if each.get("$ref") not in mapping.values()]
-        for variant in others:
-            kind = self._resolved(variant).get("type")
-            if (
-                not isinstance(kind, str)
-                or kind == "integer"
-                or kind in kinds
-                or (kind == "object" and mapping)
-            ):
-                return None
-            kinds[kind] = variant
-        if "oneOf" not in schema:
+        named: Mapping[str, str] = discriminator.get("mapping", {})
+        references = {variant.get("$ref") for variant in variants}
+        others = [variant for variant in variants if variant.get("$ref") not in named.values()]
+        kinds = {str(self._resolved(variant).get("type")): variant for variant in others}
+        told_apart = len(kinds) == len(others) and _TOLD_APART.issuperset(kinds)
+        if not told_apart or not references.issuperset(named.values()) or (named and "object" in kinds):
             return None
         return _Union(
-            member=discriminator.get("propertyName") if mapping else None,
-            named={name: self.validator({"$ref": target}) for name, target in mapping.items()},
+            member=discriminator.get("propertyName") if named else None,
+            named={name: self.validator({"$ref": target}) for name, target in named.items()},
             kinds={kind: self.validator(variant) for kind, variant in kinds.items()},
         )
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A schema with its reference followed."""
+        """A schema with its references followed. Raises ValueError where they lead nowhere but back."""
+        followed: set[str] = set()
         while "$ref" in schema:
+            reference = schema["$ref"]
+            if reference in followed:
+                raise ValueError(f"the reference {reference} leads back to itself")
+            followed.add(reference)
             target: Any = self._document
-            for part in schema["$ref"].removeprefix("#/").split("/"):
+            for part in reference.removeprefix("#/").split("/"):
                 target = target[part]
+            if not isinstance(target, Mapping):  # `true` takes everything, `false` nothing
+                target = {} if target else {"not": {}}
             schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
         return schema

@@ -174,7 +174,9 @@ def test_endless_nesting_is_no_definition() -> None:
 
 
 def test_a_name_that_is_a_list_is_no_name() -> None:
-    assert any("expected a name that is a string" in error for error in errors(GOOD + "? [a, b]\n: ${X}\n"))
+    text = GOOD.replace("  lifecycle", "  ? [a, b]\n  : ${NOBODY}\n  lifecycle")
+
+    assert errors(text) == ["weir.yaml:4:5: x-weir: expected a name that is a string: quote it"]
 
 
 @pytest.mark.parametrize(

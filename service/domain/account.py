@@ -11,6 +11,7 @@ back as the lowest level since; `lows` remembers those levels.
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 MOST_LOWS = 16
 GRACE = 60_000  # ms a stored time may lie ahead of now, where the window is shorter than that
@@ -144,7 +145,7 @@ class Account:
             return
         lows.append((time, level))
         if len(lows) > MOST_LOWS:
-            gaps = [later[1] - earlier[1] for earlier, later in zip(lows[:-1], lows[1:], strict=True)]
+            gaps = [later[1] - earlier[1] for earlier, later in pairwise(lows)]
             nearest = gaps.index(min(gaps))
             merged = (lows[nearest + 1][0], min(lows[nearest][1], lows[nearest + 1][1]))
             lows[nearest : nearest + 2] = [merged]

@@ -70,6 +70,9 @@ class Exchange:
     estimate: Estimate | None = None
     usage: Usage | None = None  # what was really used, once it is known
     answer: Answer | None = None
+    adds: list[Field] = field(default_factory=list)  # fields the answer will carry besides its own
+    produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
+    granted: bool = False  # the rate limiter let it pass
     outcome: str = "open"  # how it ended: one of service.domain.usage.OUTCOMES
     notes: dict[str, object] = field(default_factory=dict)  # facts for the log
     times: Times = field(init=False)

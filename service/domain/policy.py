@@ -87,10 +87,6 @@ class Policy:
             return self.amount(Estimate(prompt=estimate.prompt, completion=0))
         return self.amount(estimate)
 
-    def settled(self, usage: Usage) -> int:
-        """What stays charged once the exchange is over, in thousandths."""
-        return 0 if self.count is Count.CONCURRENT else self.amount(usage)
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -99,6 +95,12 @@ class Claim:
     policy: Policy
     subject: str
     amount: int
+
+    def settled(self, usage: Usage) -> int:
+        """What stays charged once the exchange is over, in thousandths."""
+        if self.policy.count is Count.CONCURRENT:
+            return 0
+        return self.amount if usage.source == "reservation" else self.policy.amount(usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,14 @@ class Verdict:
 
     def in_shadow(self) -> list[Claim]:
         """The claims that a policy would have refused, were it enforced."""
-        pairs = zip(self.claims, self.charged, strict=True)
         return [
             claim
-            for claim, charged in pairs
-            if not claim.policy.enforce and charged + (0 if self.granted else claim.amount) > claim.policy.capacity
+            for claim, charged in zip(self.claims, self.charged, strict=True)
+            if not claim.policy.enforce and self._with(claim, charged) > claim.policy.capacity
         ]
+
+    def _with(self, claim: Claim, charged: int) -> int:
+        return charged if self.granted else charged + claim.amount
 
 
 def verdict_of(claims: tuple[Claim, ...], answer: list[int]) -> Verdict:

@@ -68,7 +68,9 @@ class EmbeddedStore:
         command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
         command += ["--dir", self._folder.name, "--loglevel", "warning", *self._options]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent if sys.platform == "linux" else None
+            command,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         until = time.monotonic() + 10
         while not _listens(self._socket):

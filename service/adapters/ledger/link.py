@@ -52,7 +52,7 @@ class Link:
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
-        self._idle: list[AbstractConnection] = [self._pool.make_connection() for _ in range(connections)]
+        self._idle: list[AbstractConnection] = [self._connection() for _ in range(connections)]
         self._connections = tuple(self._idle)
         self._waiting: deque[_Call] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
@@ -81,16 +81,16 @@ class Link:
         """Connect and load the scripts, so that no request waits for it. Raises LedgerAway."""
         try:
             for connection in self._connections:
-                await connection.connect()
+                await _connect(connection)
             await self._load(self._connections[0])
         except (RedisError, OSError) as error:
             raise LedgerAway(_reason(error), unknown=False) from error
 
     async def ask(self, *command: Argument) -> object:
         """Run one ordinary command on a connection of its own. Raises LedgerAway."""
-        connection = self._pool.make_connection()
+        connection = self._connection()
         try:
-            await connection.connect()
+            await _connect(connection)
             await connection.send_command(*command)
             return await connection.read_response()
         except (RedisError, OSError) as error:
@@ -105,10 +105,14 @@ class Link:
         for connection in self._connections:
             await connection.disconnect()
 
+    def _connection(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
     def _dispatch(self) -> None:
         self._flush = None
         while self._waiting and self._idle:
-            batch = []
+            batch: list[_Call] = []
             while self._waiting and len(batch) < BATCH:
                 call = self._waiting.popleft()
                 if not call.answer.done():  # nobody waits for it, and nothing was sent
@@ -136,7 +140,7 @@ class Link:
     async def _exchange(self, connection: AbstractConnection, batch: list[_Call]) -> list[_Call]:
         """One write, then the answers in order. Returns the calls whose script the server does not know."""
         try:
-            await connection.connect()
+            await _connect(connection)
         except (RedisError, OSError) as error:
             _fail(batch, _reason(error), unknown=False)
             return []
@@ -162,6 +166,10 @@ class Link:
         for script in self.scripts:
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
+
+
+async def _connect(connection: AbstractConnection) -> None:
+    await connection.connect()  # type: ignore[no-untyped-call]
 
 
 def _fail(batch: Sequence[_Call], reason: str, *, unknown: bool) -> None:

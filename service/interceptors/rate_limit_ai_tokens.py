@@ -1,0 +1,130 @@
+"""rate-limit-ai-tokens: charges a request to every policy before it is sent, and settles when it is over."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from service.adapters.ledger import LedgerAway, Reservation
+from service.domain.chat import Chat
+from service.domain.errors import LimiterUnavailable
+from service.domain.exchange import Exchange
+from service.domain.limit_headers import limit_headers, refusal
+from service.domain.policies import PolicyOptions, kebab
+from service.domain.policy import Claim, OnLedgerFailure, Verdict
+from service.domain.subject import subject_keys, user_of, values_of
+from service.domain.usage import NOTHING, Estimate
+from service.interceptors import Tools
+
+INLINE = 8_192  # bytes of a body whose tokens are counted on the event loop
+
+
+class Options(BaseModel):
+    """The policies, and what to do where a request leaves something open.
+
+    `default-completion` tokens are reserved per choice where no cap is declared. `on-lost` says what
+    becomes of a charge whose worker died.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
+
+    policies: Annotated[tuple[PolicyOptions, ...], Field(min_length=1, max_length=64)]
+    remaining_header: bool = False
+    missing_user: Literal["share", "refuse"] = "share"
+    default_completion: Annotated[int, Field(ge=1, le=10**9)] = 1024
+    on_lost: Literal["charge", "release"] = "charge"
+
+    @field_validator("policies")
+    @classmethod
+    def _named_once(cls, policies: tuple[PolicyOptions, ...]) -> tuple[PolicyOptions, ...]:
+        names = [policy.name for policy in policies]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"expected each name once, but {', '.join(twice)} stands there again")
+        return policies
+
+
+class RateLimitAiTokens:
+    """Reserves on the request; at the end of the exchange, however it ends, settles."""
+
+    def __init__(self, options: Options, tools: Tools) -> None:
+        self._options = options
+        self._policies = tuple(one.policy() for one in options.policies)
+        self._dimensions = tuple({policy.per for policy in self._policies})
+        self._ledger = tools.ledger
+        self._tokenizer = tools.tokenizer
+        self._metrics = tools.metrics
+        self._digest = tools.digest
+        self._metrics.declare(policy.name for policy in self._policies)
+
+    async def on_request(self, exchange: Exchange) -> None:
+        """Estimate and reserve. Raises RateLimited or LimiterUnavailable."""
+        chat = exchange.chat
+        if chat is None:
+            return
+        exchange.user = user_of(chat, required=self._options.missing_user == "refuse")
+        exchange.estimate = await self._estimate(exchange, chat)
+        reservation = Reservation(
+            self._claims(exchange, chat, exchange.estimate), keep_lost=self._options.on_lost == "charge"
+        )
+        reservation.produced = lambda: exchange.produced() if exchange.produced else NOTHING
+        exchange.at_end(partial(self._settle, exchange, reservation))  # whatever cuts us off, it is kept
+        try:
+            verdict: Verdict = await self._ledger.reserve(reservation)
+        except LedgerAway as away:
+            self._go_without(exchange, away)
+        else:
+            self._obey(exchange, chat, verdict)
+
+    async def _estimate(self, exchange: Exchange, chat: Chat) -> Estimate:
+        count = partial(self._tokenizer.prompt, chat.document, chat.model)
+        prompt = count() if len(exchange.body) <= INLINE else await asyncio.to_thread(count)
+        return Estimate(prompt=prompt, completion=(chat.cap or self._options.default_completion) * chat.n)
+
+    def _claims(self, exchange: Exchange, chat: Chat, estimate: Estimate) -> list[Claim]:
+        keys = subject_keys(self._dimensions, values_of(exchange, chat), self._digest)
+        return [Claim(policy, keys[policy.per], policy.reserved(estimate)) for policy in self._policies]
+
+    def _obey(self, exchange: Exchange, chat: Chat, verdict: Verdict) -> None:
+        exchange.adds += limit_headers(verdict, remaining_header=self._options.remaining_header)
+        shadow = [claim.policy.name for claim in verdict.in_shadow()]
+        for name in shadow:
+            self._metrics.refused(name, "limit", enforced=False)
+        if shadow:
+            exchange.notes["shadow"] = shadow
+        if verdict.refusing is None:
+            exchange.notes["reserved"] = exchange.estimate.total if exchange.estimate else 0
+            exchange.granted = True
+            return
+        name = verdict.refusing.policy.name
+        exchange.notes["policy"] = name
+        self._metrics.refused(name, "never" if verdict.wait is None else "limit", enforced=True)
+        raise refusal(verdict, chat.model)
+
+    def _go_without(self, exchange: Exchange, away: LedgerAway) -> None:
+        """The ledger is away: refuse, where one policy says so; else let it pass, and say it."""
+        exchange.notes["ledger"] = str(away)
+        for policy in self._policies:
+            if policy.enforce and policy.on_ledger_failure is OnLedgerFailure.REFUSE:
+                exchange.notes["policy"] = policy.name
+                self._metrics.refused(policy.name, "ledger", enforced=True)
+                raise LimiterUnavailable(
+                    "The rate limiter is unavailable. Please try again shortly.",
+                    headers=[(b"retry-after", b"1")],
+                )
+        names = ", ".join(policy.name for policy in self._policies)
+        exchange.granted = True
+        exchange.adds.append((b"x-weir-degraded", names.encode()))
+
+    async def _settle(self, exchange: Exchange, reservation: Reservation) -> None:
+        if not exchange.granted and not reservation.uncertain:
+            return
+        if exchange.outcome == "rejected" or exchange.usage is None:
+            await self._ledger.release(reservation)
+            return
+        exchange.notes["settled"] = await self._ledger.settle(reservation, exchange.usage)
+        model, estimate = exchange.chat.model if exchange.chat else "", exchange.estimate
+        if estimate:
+            more = exchange.usage.total - estimate.total
+            self._metrics.tokens(model, "reserved", estimate.total)
+            self._metrics.tokens(model, "overrun" if more > 0 else "returned", abs(more))

@@ -125,7 +125,7 @@ class EventStream:
     def _data(self, line: bytes, end: bytes) -> bytes:
         shown = self._without_usage(line)
         if shown is None:
-            self._hidden, self._fields = True, b""
+            self._hidden = True
             return b""
         self._shown = True
         fields, self._fields = self._fields, b""

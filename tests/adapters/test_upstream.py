@@ -229,9 +229,12 @@ async def test_cookies_are_not_kept() -> None:
             await connection.request()
             await connection.say(JSON.replace(b"\r\n\r\n", b"\r\nset-cookie: a=b\r\n\r\n"))
 
-    async with talking(script) as (upstream, server):
+    async with serving(script) as server:
+        by_name = server.url.replace("127.0.0.1", "localhost")  # an address would have no cookies anyway
+        upstream = Upstream(by_name, connections=1)
         await ask(upstream)
         await ask(upstream)
+        await upstream.close()
     assert b"cookie" not in server.requests[1].lower()
 
 
@@ -393,6 +396,19 @@ async def test_waiting_for_a_connection_ends_and_nothing_was_sent() -> None:
         await answer.close()
 
 
+async def test_closing_twice_gives_back_one_place() -> None:
+    async with talking(holding, connections=1) as (upstream, _):
+        answer = await ask(upstream)
+        assert answer.close is not None
+        await answer.close()
+        await answer.close()
+        second = await ask(upstream)
+        with pytest.raises(Unsent):
+            await ask(upstream, timeout=SOON)
+        assert second.close is not None
+        await second.close()
+
+
 # What goes wrong
 
 
@@ -425,12 +441,13 @@ async def test_a_request_whose_connection_is_lost_before_the_head_is_not_sent_ag
         if reset:
             connection.reset()
 
-    async with talking(script) as (upstream, server):
-        with pytest.raises(UpstreamFailed) as failed:
-            await ask(upstream)
-        await turns()
-    assert not isinstance(failed.value, Unsent)
-    assert len(server.requests) == 1
+    async with talking(script, connections=1) as (upstream, server):
+        for count in (1, 2):
+            with pytest.raises(UpstreamFailed) as failed:
+                await ask(upstream)
+            await turns()
+            assert not isinstance(failed.value, Unsent)
+            assert len(server.requests) == count
 
 
 async def test_what_is_not_http_is_an_upstream_failure() -> None:
@@ -493,6 +510,16 @@ async def test_a_server_that_stalls_is_too_slow(said: bytes) -> None:
             await ask(upstream, timeout=SOON)
         async with asyncio.timeout(1):
             await server.left.wait()
+
+
+async def test_a_server_that_does_not_read_is_too_slow() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.server.go.wait()
+
+    async with talking(script) as (upstream, server):
+        with pytest.raises(UpstreamTimeout):
+            await ask(upstream, body=bytes(MAX_CONTENT), timeout=SOON)
+        server.go.set()
 
 
 async def test_a_stream_that_stalls_is_too_slow() -> None:

@@ -131,6 +131,34 @@ def test_a_usage_event_without_its_blank_line_is_taken_out_too() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"x":{"a":1,"usage":null},"choices":[]}',
+        b'{"choices":[{"a":1,"usage":null}]}',
+        b'{"choices":[{"a":1,"usage":null,"b":"}"}],"c":{}}',
+        b'{"a":"usage","b":null}',
+        b'{"a":"\\"usage","b":null}',
+        b'["usage",null]',
+        b'{"a":1,"usage":null',
+    ],
+)
+def test_a_usage_that_is_not_the_chunk_s_own_stays(text: bytes) -> None:
+    assert hiding(b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
+
+
+def test_an_event_with_more_data_than_usage_loses_only_that_line() -> None:
+    usage = b'data: {"choices":[],"usage":{}}\n'
+    assert hiding(b"data: a\nid: 1\n" + usage + b"\n") == b"data: a\nid: 1\n\n"
+    assert hiding(b"id: 1\n" + usage + b"data: a\n\n") == b"id: 1\ndata: a\n\n"
+
+
+def test_a_line_that_ends_in_a_carriage_return_waits_for_one_byte_more() -> None:
+    stream = EventStream(hide_usage=True)
+    assert stream.feed(b"data: a\r") == b""
+    assert stream.feed(b"d") == b"data: a\r"
+
+
 def test_a_comment_is_not_held_back() -> None:
     assert EventStream(hide_usage=True).feed(b": ping\n") == b": ping\n"
 
@@ -155,8 +183,10 @@ def test_a_line_that_is_too_long_passes_unread(size: int, end: bytes) -> None:
     data = b": a" + end + line + end + end + b'data: {"usage":null}' + end
     expected = data if size > MAX_LINE else data.replace(b'"usage":null,', b"")
     expected = expected.replace(b'{"usage":null}', b"{}")
-    pieces = [data[at : at + 65_537] for at in range(0, len(data), 65_537)]
-    assert hiding(data) == hiding(*pieces) == expected
+    behind = data.index(b'"}') + 2 + 1  # one byte into the end of the line
+    assert hiding(data) == expected
+    assert hiding(data[:behind], data[behind:]) == expected
+    assert hiding(*cut(data, list(range(0, len(data), 65_537)))) == expected
 
 
 def test_a_line_without_an_end_is_not_collected_for_ever() -> None:

@@ -46,7 +46,7 @@ def _note(document: Document, path: Path, model: type[BaseModel], detail: ErrorD
         guess = near(str(detail["input"]), known)
         document.fault(at, f"expected {context['expected']}, not {_brief(detail['input'])}{guess}")
     else:
-        document.fault(at, _expectation(detail))
+        document.fault(at, _expectation(detail), at_name=within[-1:] == ("[key]",))
 
 
 def _members(model: type[BaseModel], path: Path) -> list[str]:

@@ -35,7 +35,7 @@ class Document:
 
     def errors(self) -> list[str]:
         """Every fault so far as `file:line:column: path: what was expected`, in the order of the text."""
-        return [f"{self._file}:{line}:{column}: {what}" for line, column, what in sorted(self._faults)]
+        return [f"{self._file}:{line}:{column}: {what}" for line, column, what in sorted(set(self._faults))]
 
     def fault(self, path: Path, message: str, *, missing: str = "", at_name: bool = False) -> None:
         """Note that what stands at `path` is wrong.
@@ -45,8 +45,7 @@ class Document:
         """
         node, name, found = self._find(path)
         mark = (name if at_name and name else node).start_mark if node else None
-        where = dotted((*found, missing) if missing else found)
-        self._note(mark, f"{where}: {message}" if where else message)
+        self._note(mark, message, (*found, missing) if missing else found)
 
     def fill(self, path: Path, variables: Mapping[str, str]) -> None:
         """Replace each ${NAME} in the strings at `path`; a name that nobody defined is a fault.
@@ -110,9 +109,9 @@ class Document:
         self._unreadable.add(path)
         self.fault(path, message)
 
-    def _note(self, mark: Any, what: str) -> None:
+    def _note(self, mark: Any, message: str, path: Path = ()) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        self._faults.append((line, column, what))
+        self._faults.append((line, column, f"{dotted(path)}: {message}" if path else message))
 
     def _find(self, path: Path) -> tuple[yaml.Node | None, yaml.Node | None, Path]:
         """The deepest node of the path that is there, the node of its name, and its own path."""
@@ -142,7 +141,7 @@ class Document:
         members: dict[str, Any] = {}
         for key, child in node.value:
             if key.tag != _TAG + "str":
-                self._note(key.start_mark, f"{dotted(path)}: expected a name that is a string: quote it")
+                self._note(key.start_mark, "expected a name that is a string: quote it", path)
             elif key.value in members:
                 self._note(
                     key.start_mark, f"{dotted((*path, key.value))}: expected once, but it is there twice"

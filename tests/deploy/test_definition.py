@@ -7,10 +7,12 @@ import openapi_spec_validator
 import pytest
 import yaml
 
+from service import interceptors
 from service.domain import errors
+from service.domain.api import parse
 
-ROOT = Path(__file__).parents[2]
-DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "deploy/OpenAI_Chat_Completions_API.yaml").read_text())
+PATH = Path(__file__).parents[2] / "deploy" / "OpenAI_Chat_Completions_API.yaml"
+DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
 CHAT = DOCUMENT["paths"]["/v1/chat/completions"]["post"]
 
@@ -145,6 +147,18 @@ def test_a_refusal_by_a_policy_has_the_headers_that_clients_wait_by() -> None:
         for what in ("limit", "remaining", "reset")
         for of in ("tokens", "requests")
     } <= set(headers)
+
+
+def test_the_gateway_accepts_it_as_it_stands() -> None:
+    api = parse(
+        PATH.read_text(),
+        file=PATH.name,
+        variables={"UPSTREAM_URL": "http://models.test"},
+        steps=interceptors.options(),
+        phases=interceptors.phases(),
+    )
+
+    assert [step.name for step in api.response] == ["log"]
 
 
 def test_callers_bring_a_bearer_token() -> None:

@@ -21,6 +21,24 @@ from service.domain.misfits import misfit, unsupported, wrong_type
             "Expected an array with minimum length 2, but got an array with length 1 instead.",
         ),
         (
+            *("minLength", {"minLength": 1}, "", "empty_string"),
+            "empty string. Expected a string with minimum length 1, but got an empty string instead.",
+        ),
+        (
+            *("minItems", {"minItems": 1}, [], "empty_array"),
+            "empty array. Expected an array with minimum length 1, but got an empty array instead.",
+        ),
+        (
+            *("maxLength", {"maxLength": 2}, "abc", "string_above_max_length"),
+            "string too long. "
+            "Expected a string with maximum length 2, but got a string with length 3 instead.",
+        ),
+        (
+            *("maxItems", {"maxItems": 1}, [1, 2], "array_above_max_length"),
+            "array too long. "
+            "Expected an array with maximum length 1, but got an array with length 2 instead.",
+        ),
+        (
             *("maximum", {"maximum": 1, "type": ["number", "null"]}, 2, "decimal_above_max_value"),
             "decimal above maximum value. Expected a value <= 1, but got 2 instead.",
         ),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain import json_text
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequest, UnsupportedMedia
+from service.domain.headers import Field, first
 
 _HINT = (
     "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
@@ -56,6 +57,16 @@ def parse(body: bytes) -> Chat:
         n=_count(document, "n") or 1,
         cap=max((cap for cap in caps if cap is not None), default=None),
     )
+
+
+def refuse_other_media(fields: list[Field]) -> None:
+    """Only plain JSON is read. Raises UnsupportedMedia."""
+    kind = (first(fields, b"content-type") or b"").split(b";")[0].strip().lower()
+    if kind != b"application/json":
+        said = kind.decode("latin-1")
+        raise UnsupportedMedia(f"Unsupported media type '{said}'. Use 'application/json'.")
+    if (first(fields, b"content-encoding") or b"identity").lower() != b"identity":
+        raise UnsupportedMedia("Content encodings are not supported. Send the body as it is.")
 
 
 def asking_for_usage(body: bytes) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from service.domain.chat import Chat
 from service.domain.headers import Field
+from service.domain.stream import EventStream
 from service.domain.usage import Estimate, Usage
 
 Ending = Callable[[], Awaitable[None]]
@@ -72,7 +73,10 @@ class Exchange:
     answer: Answer | None = None
     adds: list[Field] = field(default_factory=list)  # fields the answer will carry besides its own
     produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
+    stream: EventStream | None = None  # the reader of a streamed answer
     granted: bool = False  # the rate limiter let it pass
+    responded: bool = False  # the response flow has begun
+    started: bool = False  # the answer's head has left
     outcome: str = "open"  # how it ended: one of service.domain.usage.OUTCOMES
     notes: dict[str, object] = field(default_factory=dict)  # facts for the log
     times: Times = field(init=False)

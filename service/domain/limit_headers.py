@@ -75,8 +75,8 @@ def refusal(verdict: Verdict, model: str) -> RateLimited:
     kind = "tokens" if policy.count.is_tokens else "requests"
     if verdict.wait is None:
         return RateLimited(
-            f"Request too large for {model} {_measure(policy)}: Limit {_most(policy)}, Requested {requested}. "
-            "The input or output tokens must be reduced in order to run successfully.",
+            f"Request too large for {model} {_measure(policy)}: Limit {policy.capacity // UNIT}, "
+            f"Requested {requested}. The input or output tokens must be reduced in order to run successfully.",
             type=kind,
             headers=[(b"x-should-retry", b"false")],
         )
@@ -108,10 +108,6 @@ def _measure(policy: Policy) -> str:
         return f"on {counted} (policy {policy.name})"
     window = _WINDOWS.get(policy.window) or duration(policy.window)
     return f"on {counted} per {window} (policy {policy.name})"
-
-
-def _most(policy: Policy) -> int:
-    return policy.capacity // UNIT
 
 
 def _described(claim: Claim) -> str:

@@ -139,14 +139,17 @@ class Cutter:
             return None
         discriminator = schema.get("discriminator", {})
         named: Mapping[str, str] = discriminator.get("mapping", {})
+        member = discriminator.get("propertyName") if named else None
         references = {variant.get("$ref") for variant in variants}
         others = [variant for variant in variants if variant.get("$ref") not in named.values()]
         kinds = {str(self._resolved(variant).get("type")): variant for variant in others}
         told_apart = len(kinds) == len(others) and _TOLD_APART.issuperset(kinds)
-        if not told_apart or not references.issuperset(named.values()) or (named and "object" in kinds):
+        if named and not (member and references.issuperset(named.values()) and "object" not in kinds):
+            return None
+        if not told_apart:
             return None
         return _Union(
-            member=discriminator.get("propertyName") if named else None,
+            member=member,
             named={name: self.validator({"$ref": target}) for name, target in named.items()},
             kinds={kind: self.validator(variant) for kind, variant in kinds.items()},
         )

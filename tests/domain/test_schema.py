@@ -150,8 +150,17 @@ def test_rules_beside_a_union_still_hold() -> None:
     assert validator.check("Bello")
 
 
-def test_a_union_whose_mapping_leads_elsewhere_is_left_to_the_judge() -> None:
-    _, flat = cut({**PET, "oneOf": [{"$ref": "#/s/Cat"}]})
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"oneOf": [{"$ref": "#/s/Cat"}]},
+        {"discriminator": {"mapping": {"cat": "#/s/Cat", "dog": "#/s/Dog"}}},
+        {"oneOf": [{"$ref": "#/s/Cat"}, {"$ref": "#/s/Dog"}, {"type": "object"}]},
+    ],
+    ids=["leads elsewhere", "names no member", "leaves an object out"],
+)
+def test_a_union_whose_discriminator_does_not_tell_is_left_to_the_judge(change: dict[str, Any]) -> None:
+    _, flat = cut({**PET, **change})
 
     assert "oneOf" in flat.schemas[0]
 

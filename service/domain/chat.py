@@ -125,8 +125,6 @@ def _wrong_type(name: str, expected: str, value: object) -> InvalidRequest:
 
 
 def _kind(value: object) -> str:
-    if value is None:
-        return "null"
     kinds = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string", list: "an array"}
     if isinstance(value, str) and not value:
         return "an empty string"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.chat import asking_for_usage, parse
-from service.domain.errors import InvalidRequest
+from service.domain.chat import asking_for_usage, parse, refuse_other_media
+from service.domain.errors import InvalidRequest, UnsupportedMedia
+from service.domain.headers import Field
 
 
 def body(**members: object) -> bytes:
@@ -95,6 +96,30 @@ def test_what_could_not_be_charged_is_refused(
 def test_what_is_not_an_object_is_refused_with_a_hint(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match="We could not parse the JSON body of your request"):
         parse(text)
+
+
+JSON: Field = (b"content-type", b"application/json")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [JSON],
+        [(b"content-type", b"Application/JSON ; charset=utf-8")],
+        [JSON, (b"content-encoding", b"Identity")],
+    ],
+)
+def test_plain_json_is_read(fields: list[Field]) -> None:
+    refuse_other_media(fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[], [(b"content-type", b"text/plain; a=application/json")], [JSON, (b"content-encoding", b"gzip")]],
+)
+def test_media_that_could_not_be_counted_are_refused(fields: list[Field]) -> None:
+    with pytest.raises(UnsupportedMedia):
+        refuse_other_media(fields)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_an_invalid_usage_is_hidden_and_not_believed() -> None:
 def test_a_line_that_is_too_long_passes_unread(size: int, end: bytes) -> None:
     frame = b'data: {"usage":null,"a":""}'
     line = frame.replace(b'""', b'"' + b"x" * (size - len(frame)) + b'"')
-    data = b": a" + end + line + end + end + b'data: {"usage":null}' + end
+    data = b": a" + end + line + end + b'data: {"usage":null}' + end
     expected = data if size > MAX_LINE else data.replace(b'"usage":null,', b"")
     expected = expected.replace(b'{"usage":null}', b"{}")
     behind = data.index(b'"}') + 2 + 1  # one byte into the end of the line

@@ -41,6 +41,7 @@ class Worker(Protocol):
     """What the path asks of the process it runs in."""
 
     draining: bool
+    exchanges: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Gateway:
         """Carry one exchange."""
         exchange = _received(scope, self._route)
         self._parts.metrics.started(exchange.route)
+        self._parts.worker.exchanges += 1
         try:
             with Caller(receive, exchange) as caller:
                 exchange.answer = await self._ask(exchange, caller)
@@ -158,7 +160,8 @@ class Gateway:
         )
         exchange.times.head = exchange.clock()
         if refusal := unacceptable(answer, our_key=parts.upstream_key is not None):
-            await answer.close()
+            exchange.answer = answer
+            await self._hang_up(exchange)
             exchange.outcome = "upstream_error"
             exchange.notes["upstream_status"] = answer.status
             raise refusal
@@ -216,6 +219,7 @@ class Gateway:
         if kind := _UPSTREAM_FAULTS.get(exchange.outcome):
             self._parts.metrics.upstream_error(kind)
         self._parts.metrics.ended(exchange)
+        self._parts.worker.exchanges -= 1
 
     @staticmethod
     async def _hang_up(exchange: Exchange) -> None:

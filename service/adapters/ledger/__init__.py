@@ -61,6 +61,7 @@ class Ledger:
         self._pending: asyncio.Queue[tuple[str, Reservation, Usage]] = asyncio.Queue(PENDING)
         self._tasks: list[asyncio.Task[None]] = []
         self.dropped = 0  # settles that could not be kept
+        self.available = True  # whether the last call was answered
 
     async def open(self) -> None:
         """Warm the link, and begin to renew leases and to deliver what is pending."""
@@ -184,6 +185,7 @@ class Ledger:
                     return status, numbers
             raise LedgerAway("late", unknown=False)
         finally:
+            self.available = status != "error"
             result = {"error": "error", "late": "late"}.get(status, "ok")
             self._observe(name, result, self._clock() - began)
 

@@ -1,0 +1,163 @@
+"""App: builds everything once, and frames its life; the only place that knows it all."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.routing import Route, Router
+
+from service import __version__, interceptors
+from service.adapters import vocabularies
+from service.adapters.keyring import Keyring, PassThrough, VirtualKeys
+from service.adapters.ledger import Ledger
+from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.link import Link
+from service.adapters.logs import Logs
+from service.adapters.metrics import Metrics
+from service.adapters.upstream import Upstream
+from service.domain.api import Api, DefinitionError, parse
+from service.domain.tokens import Tokenizer
+from service.gateway import CHAT, MODELS, OTHER, Gateway, Parts
+from service.settings import Settings
+
+DEFINITION = "OpenAI_Chat_Completions_API.yaml"
+TICK = 1.0  # s between two looks at what changes by itself
+
+
+@dataclass(slots=True)
+class Worker:
+    """The process that serves: what it is doing, and whether it is on its way out."""
+
+    draining: bool = False
+    exchanges: int = 0  # under way, their endings included
+    ready: Callable[[], None] = lambda: None
+
+    async def idle(self, patience: float = 2.0) -> None:
+        """Wait until no exchange is under way, for at most `patience` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.exchanges:
+                    await asyncio.sleep(0.01)
+
+
+def default_definition() -> Path:
+    """The definition that comes with Weir: inside the installed package, or in a checkout's deploy/."""
+    within = Path(__file__).parent / DEFINITION
+    return within if within.is_file() else Path(__file__).parents[1] / "deploy" / DEFINITION
+
+
+def read_definition(path: Path, settings: Settings) -> Api:
+    """Read and decode a definition. Raises DefinitionError."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError([f"{path}:1:1: expected a readable file of UTF-8 text: {error}"]) from None
+    return parse(
+        text,
+        file=str(path),
+        variables=settings.definition_variables(),
+        steps=interceptors.options(),
+        phases=interceptors.phases(),
+    )
+
+
+def load_tokenizer() -> Tokenizer:
+    """The tokenizer, with the vocabularies that come with Weir. Raises VocabularyError."""
+    return Tokenizer({name: vocabularies.read(name) for name in ("o200k_base", "cl100k_base")})
+
+
+def digester(key: str) -> Callable[[str], str]:
+    """Keyed digests (HMAC-SHA-256, 128 bits, 22 characters) of what must not be seen."""
+
+    def digest(text: str) -> str:
+        made = hmac.digest(key.encode(), text.encode(), hashlib.sha256)[:16]
+        return base64.urlsafe_b64encode(made).decode().rstrip("=")
+
+    return digest
+
+
+def build(
+    settings: Settings, api: Api, tokenizer: Tokenizer, *, redis_url: str, logs: Logs, worker: Worker
+) -> Router:
+    """The application of one worker. Raises DefinitionError where something it names is not there."""
+    metrics = Metrics(settings.metric_models)
+    metrics.runs(version=__version__, revision=api.revision)
+    ledger = Ledger(
+        Link(redis_url, lua.load()),
+        lease=settings.lease,
+        deadline=settings.ledger_deadline,
+        observe=metrics.ledger_call,
+    )
+    digest = digester(settings.digest_key or "")
+    tools = interceptors.Tools(api, ledger, tokenizer, logs, metrics, digest)
+    try:
+        request_flow = [interceptors.build(step, tools) for step in api.request]
+        response_flow = [interceptors.build(step, tools) for step in api.response]
+    except ValueError as error:
+        raise DefinitionError([str(error)]) from None
+    keyring, key = _keyring(settings, api, digest, logs)
+    upstream = Upstream(api.upstream, connections=settings.upstream_connections)
+    parts = Parts(api, request_flow, response_flow, keyring, upstream, key, tokenizer, metrics, logs, worker)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Router) -> AsyncIterator[None]:
+        logs.start()
+        logs.adopt()
+        await ledger.open()
+        ticker = asyncio.create_task(_tick(parts, ledger))
+        logs.info("worker.ready", revision=api.revision, version=__version__)
+        worker.ready()
+        try:
+            yield
+        finally:
+            ticker.cancel()
+            await worker.idle()
+            await ledger.close()
+            await upstream.close()
+            logs.info("worker.stopped")
+            logs.close()
+
+    return Router(_routes(parts), redirect_slashes=False, lifespan=lifespan)
+
+
+def _routes(parts: Parts) -> list[Route]:
+    base = parts.api.base_path
+    return [
+        Route(f"{base}/chat/completions", Gateway(parts, CHAT)),
+        Route(f"{base}/models", Gateway(parts, MODELS)),
+        Route("/{path:path}", Gateway(parts, OTHER)),
+    ]
+
+
+def _keyring(
+    settings: Settings, api: Api, digest: Callable[[str], str], logs: Logs
+) -> tuple[Keyring, str | None]:
+    """Who calls, and the key that goes upstream instead of theirs."""
+    if api.authentication == "pass-through":
+        return PassThrough(digest), None
+    needed = {"WEIR_KEYS_FILE": settings.keys_file, "OPENAI_API_KEY": settings.openai_api_key}
+    missing = [
+        f"{name}: expected with authentication: virtual-keys" for name, value in needed.items() if not value
+    ]
+    if missing or settings.keys_file is None:
+        raise DefinitionError(missing)
+    return VirtualKeys(settings.keys_file, logs), settings.openai_api_key
+
+
+async def _tick(parts: Parts, ledger: Ledger) -> None:
+    """Look at what changes by itself: the keys file, and the numbers nobody else reports."""
+    dropped = 0
+    while True:
+        parts.keyring.refresh(time.monotonic())
+        parts.metrics.reservations_open(ledger.reservations)
+        parts.metrics.settles_pending(ledger.pending)
+        parts.metrics.ledger_available(ledger.available)
+        parts.metrics.log_records_dropped(parts.logs.dropped - dropped)
+        dropped = parts.logs.dropped
+        await asyncio.sleep(TICK)

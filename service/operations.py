@@ -1,0 +1,71 @@
+"""Operations: what the people who run Weir ask it, on a port of its own."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.adapters import metrics as numbers
+from service.adapters.ledger import Ledger, LedgerAway
+from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.link import Link
+from service.domain.api import Api
+from service.domain.policy import OnLedgerFailure
+from service.settings import Settings
+
+STARTING, READY, DRAINING = 0, 1, 2  # what a worker is doing
+
+
+def operations(settings: Settings, api: Api, *, url: str, metrics: str, states: Sequence[int]) -> Starlette:
+    """The app: `/metrics` of all processes that count into that directory, `/livez`, `/readyz`."""
+    ledger = Ledger(Link(url, lua.load(), connections=1), deadline=settings.ledger_deadline)
+
+    async def show(request: Request) -> Response:
+        page, kind = numbers.page(request.headers.get("accept", ""), directory=metrics)
+        return Response(page, headers={"content-type": kind})
+
+    async def livez(request: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def readyz(request: Request) -> Response:
+        found = await _ledger(ledger)
+        ready = READY in states and DRAINING not in states and (found == "ok" or not _needs_ledger(api))
+        said = {
+            "ready": ready,
+            "workers": {"ready": list(states).count(READY), "of": len(states)},
+            "draining": DRAINING in states,
+            "ledger": found,
+            "revision": api.revision,
+        }
+        return JSONResponse(said, status_code=200 if ready else 503)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await ledger.close()
+
+    routes = [Route("/metrics", show), Route("/livez", livez), Route("/readyz", readyz)]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+async def _ledger(ledger: Ledger) -> str:
+    """`ok`, or what is wrong with it."""
+    try:
+        policy = await ledger.maxmemory_policy()
+    except LedgerAway as away:
+        return f"away: {away}"
+    if policy in ("noeviction", "unknown"):
+        return "ok"
+    return f"maxmemory-policy is {policy}: quotas may be forgotten; it must be noeviction"
+
+
+def _needs_ledger(api: Api) -> bool:
+    """Whether a policy refuses while the ledger is away."""
+    for step in api.request:
+        for policy in getattr(step.options, "policies", ()):
+            if policy.enforce and policy.on_ledger_failure is OnLedgerFailure.REFUSE:
+                return True
+    return False

@@ -1,0 +1,212 @@
+"""Processes: the workers that serve the API on one port, and the one that serves operations on another."""
+
+import asyncio
+import ctypes
+import gc
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from multiprocessing.context import ForkProcess
+from types import FrameType
+from typing import TextIO
+
+import uvicorn
+
+from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError
+from service.adapters.logs import Line, Logs, Record
+from service.adapters.vocabularies import VocabularyError
+from service.app import Worker, build, default_definition, load_tokenizer, read_definition
+from service.domain.api import Api, DefinitionError
+from service.domain.tokens import Tokenizer
+from service.operations import DRAINING, READY, STARTING, operations
+from service.protocol import Protocol
+from service.settings import Settings
+from service.simulator import application
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+RESTART = 1.0  # s between two starts of the same worker
+_FORK = multiprocessing.get_context("fork")
+
+
+def serve(settings: Settings, metrics: str) -> int:
+    """Serve until SIGTERM or SIGINT, counting into the directory `metrics`. Raises DefinitionError, VocabularyError, EmbeddedStoreError or OSError.
+
+    Everything that can be read is read before the workers are forked: a fault is told at once, and the
+    vocabularies are in memory once.
+    """
+    api = read_definition(settings.definition or default_definition(), settings)
+    tokenizer = load_tokenizer()
+    with ExitStack() as stack:
+        url = settings.redis_url or stack.enter_context(EmbeddedStore()).url
+        public = stack.enter_context(_listening(settings.host, settings.port))
+        private = stack.enter_context(_listening(settings.ops_host, settings.ops_port))
+        supervisor = Supervisor(settings, api, tokenizer, url=url, metrics=metrics)
+        return supervisor.run(public, private)
+
+
+def serve_or_say_why(
+    settings: Settings, metrics: str, complain: Callable[[Sequence[str]], None]
+) -> int:
+    """Serve; where that is not possible, complain and return 2."""
+    try:
+        return serve(settings, metrics)
+    except DefinitionError as wrong:
+        complain(wrong.errors)
+    except (VocabularyError, EmbeddedStoreError, OSError) as error:
+        complain([str(error)])
+    return 2
+
+
+def simulate(*, host: str, port: int, latency: float, rate: float, tokens: int, count: bool) -> int:
+    """Serve a simulated model until SIGTERM or SIGINT."""
+    app = application(load_tokenizer(), latency=latency, rate=rate, tokens=tokens, count=count)
+    with _listening(host, port) as listener:
+        print(f"a simulated model, which costs nothing: {_address(listener)}/v1", flush=True)
+        uvicorn.Server(_config(app, grace=1.0)).run(sockets=[listener])
+    return 0
+
+
+class Supervisor:
+    """Starts the processes, starts again what dies, and passes on the signal to end."""
+
+    def __init__(self, settings: Settings, api: Api, tokenizer: Tokenizer, *, url: str, metrics: str) -> None:
+        self._settings = settings
+        self._api = api
+        self._tokenizer = tokenizer
+        self._url = url
+        self._metrics = metrics
+        self._states = _FORK.RawArray("i", settings.workers)
+        self._workers: dict[ForkProcess, int] = {}
+        self._ending = False
+
+    def run(self, public: socket.socket, private: socket.socket) -> int:
+        """Until a signal ends it; returns the exit code. The process for operations is the last to go."""
+        gc.collect()
+        gc.freeze()  # what the workers share is never looked through again
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        operator = _start(self._operate, private)
+        for index in range(self._settings.workers):
+            self._workers[_start(self._work, index, public)] = index
+        say("info", "serving", api=_address(public), operations=_address(private))
+        while self._workers:
+            ended = multiprocessing.connection.wait([one.sentinel for one in self._workers], timeout=1.0)
+            for worker in [one for one in self._workers if one.sentinel in ended]:
+                self._bury(worker, public)
+            if not operator.is_alive() and not self._ending:
+                say("error", "operations.died", code=operator.exitcode)
+                operator = _start(self._operate, private)
+        operator.terminate()
+        operator.join()
+        return 0
+
+    def _bury(self, worker: ForkProcess, public: socket.socket) -> None:
+        """A worker has ended: begin another one, unless this is the end."""
+        worker.join()
+        index = self._workers.pop(worker)
+        if self._ending:
+            return
+        say("error", "worker.died", pid=worker.pid, code=worker.exitcode)
+        if self._states[index] == STARTING:  # it never lived: give what is wrong time to pass
+            time.sleep(RESTART)
+        self._workers[_start(self._work, index, public)] = index
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._ending = True
+        for worker in self._workers:
+            if worker.pid is not None and worker.is_alive():
+                os.kill(worker.pid, number)
+
+    def _work(self, index: int, public: socket.socket) -> None:
+        """A worker's life."""
+        settings, states = self._settings, self._states
+        states[index] = STARTING
+        worker = Worker()
+        logs = Logs(sys.stdout, level=settings.log_level)
+        app = build(settings, self._api, self._tokenizer, redis_url=self._url, logs=logs, worker=worker)
+        server = uvicorn.Server(_config(app, grace=settings.grace))
+
+        def leave(number: int) -> None:
+            worker.draining = True
+            states[index] = DRAINING
+            wait = settings.drain if number == signal.SIGTERM else 0.0
+            asyncio.get_running_loop().call_later(wait, setattr, server, "should_exit", True)
+
+        def ready() -> None:
+            states[index] = READY
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, leave, number)
+
+        worker.ready = ready
+        server.run(sockets=[public])
+
+    def _operate(self, private: socket.socket) -> None:
+        """The life of the process for operations. Ctrl-C reaches it too, and is not for it."""
+        app = operations(self._settings, self._api, url=self._url, metrics=self._metrics, states=self._states)
+        server = uvicorn.Server(_config(app, grace=1.0))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        server.run(sockets=[private])
+
+
+def _start(target: Callable[..., None], *arguments: object) -> ForkProcess:
+    process = _FORK.Process(target=_live, args=(target, *arguments))
+    process.start()
+    return process
+
+
+def _live(target: Callable[..., None], *arguments: object) -> None:
+    """In the new process, which ends with its parent."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    target(*arguments)
+
+
+def say(level: str, event: str, **fields: object) -> None:
+    """One line of the log, written at once: for the process that only looks after the others."""
+    stream: TextIO = sys.stdout
+    stream.write(Line()(Record(time.time(), level, event, fields)))
+    stream.flush()
+
+
+def _config(app: object, *, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises OSError that names the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(f"{host}:{port}: {error.strerror}") from None
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

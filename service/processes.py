@@ -35,7 +35,9 @@ _FORK = multiprocessing.get_context("fork")
 
 
 def serve(settings: Settings, metrics: str) -> int:
-    """Serve until SIGTERM or SIGINT, counting into the directory `metrics`. Raises DefinitionError, VocabularyError, EmbeddedStoreError or OSError.
+    """Serve until SIGTERM or SIGINT, counting into the directory `metrics`.
+
+    Raises DefinitionError, VocabularyError, EmbeddedStoreError or OSError.
 
     Everything that can be read is read before the workers are forked: a fault is told at once, and the
     vocabularies are in memory once.

@@ -114,10 +114,14 @@ class Logs:
         self._put("error", event, {**fields, "exc_info": error} if error else fields)
 
     def adopt(self) -> None:
-        """Take over the standard library's logging: uvicorn's, asyncio's, everybody's."""
-        for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio"):
+        """Take over the standard library's logging: uvicorn's, asyncio's, everybody's.
+
+        Except uvicorn's access log, which would say in other words what an exchange says itself.
+        """
+        for name in ("uvicorn", "uvicorn.error", "asyncio"):
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True
+        logging.getLogger("uvicorn.access").propagate = False
         logging.getLogger("uvicorn").setLevel(self._level)
         logging.basicConfig(handlers=[Adopted(self)], level=logging.WARNING, force=True)
 

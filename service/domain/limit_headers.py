@@ -76,7 +76,8 @@ def refusal(verdict: Verdict, model: str) -> RateLimited:
     if verdict.wait is None:
         return RateLimited(
             f"Request too large for {model} {_measure(policy)}: Limit {policy.capacity // UNIT}, "
-            f"Requested {requested}. The input or output tokens must be reduced in order to run successfully.",
+            f"Requested {requested}. "
+            "The input or output tokens must be reduced in order to run successfully.",
             type=kind,
             headers=[(b"x-should-retry", b"false")],
         )

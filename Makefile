@@ -1,0 +1,51 @@
+# demo: see it work.  test: run the tests.  lint: format, lint, types, layers.  bench: what a request costs.
+# Each installs what it needs into .venv, with uv where it is there, else with venv and pip.
+
+PYTHON ?= python3
+RUN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+CREATE = uv venv --quiet --allow-existing --python $(PYTHON) .venv
+INSTALL = VIRTUAL_ENV=$(CURDIR)/.venv uv pip install --quiet
+else
+CREATE = $(PYTHON) -m venv .venv
+INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.PHONY: demo test lint bench lock clean
+
+demo: .venv/.ready
+	@$(RUN)/weir demo $(ARGS)
+
+test: .venv/.ready-dev
+	@$(RUN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready-dev
+	@$(RUN)/ruff format --check .
+	@$(RUN)/ruff check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+
+bench: .venv/.ready-dev
+	@$(RUN)/python -m benchmarks $(ARGS)
+
+# The locks name versions and hashes, and no place to get them from.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-header --extra embedded -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --no-header --extra embedded --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf .venv dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/.ready: requirements.lock pyproject.toml
+	@echo "installing into .venv ..."
+	@$(CREATE)
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready requirements-dev.lock
+	@echo "installing what the tests need ..."
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@

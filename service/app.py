@@ -42,7 +42,7 @@ class Worker:
         """Wait until no exchange is under way, for at most `patience` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while self.exchanges:  # counted on the hot path, awaited once
+                while self.exchanges:  # noqa: ASYNC110 - counted on the hot path, awaited once
                     await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,126 @@
+"""The scripts' contracts: what their headers say is what their code uses, and every engine takes them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.adapters.ledger import scripts as lua
+
+FILES = sorted(lua.folder().glob("*.lua"))
+CALLED = [file for file in FILES if file.name != "account.lua"]
+MOST_LINES = 560
+MOST_BYTES = 28_000  # of all files together
+
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+every_script = pytest.mark.parametrize("file", CALLED, ids=lambda file: file.name)
+
+
+def header(file: Path) -> str:
+    """The comment at the top, without its dashes."""
+    lines = file.read_text().splitlines()
+    ends = next(index for index, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines[:ends])
+
+
+def code(file: Path) -> str:
+    """The file without comments."""
+    return "\n".join(line.partition("--")[0] for line in file.read_text().splitlines())
+
+
+def named(file: Path, array: str) -> set[int | str]:
+    """The indices the header names; a range to the end is told as `2..`."""
+    found = re.findall(rf"^{array}\[(\d+)(\.\.n?)?\] ", header(file), re.MULTILINE)
+    return {f"{index}.." if more else int(index) for index, more in found}
+
+
+def used(file: Path) -> set[int | str]:
+    """The indices of ARGV that the code uses, and from where `read_call` reads on."""
+    direct: set[int | str] = {int(index) for index in re.findall(r"ARGV\[(\d+)\]", code(file))}
+    return direct | {f"{index}.." for index in re.findall(r"read_call\((\d+),", code(file))}
+
+
+def test_the_files_are_the_scripts_and_what_they_share() -> None:
+    assert {file.stem for file in FILES} == {*lua.NAMES, "account"}
+
+
+@every_file
+def test_a_file_opens_with_one_sentence_that_starts_with_its_name(file: Path) -> None:
+    sentence = header(file).split("\n\n")[0]
+    assert sentence.startswith(f"{file.stem}: ")
+    assert sentence.endswith(".")
+    assert ". " not in sentence
+
+
+@every_script
+def test_the_arguments_used_are_exactly_those_named(file: Path) -> None:
+    assert named(file, "ARGV") == used(file)
+    assert re.search(r"^ARGV\[1\] +now +ms; \"\" asks the server for the time$", header(file), re.MULTILINE)
+
+
+@every_script
+def test_the_keys_are_named_and_read_in_one_place(file: Path) -> None:
+    one_subject = file.stem in ("peek", "reset")
+    assert named(file, "KEYS") == ({1} if one_subject else {"1.."})
+    assert "KEYS" not in code(file)
+    assert code(lua.folder() / "account.lua").count("KEYS") == 1
+
+
+@every_script
+def test_every_status_it_can_return_is_named(file: Path) -> None:
+    told = "Returns " + header(file).partition("\nReturns ")[2].partition("\n\n")[0]
+    listed = told.partition("Status: ")[2]
+    statuses = {one.split()[0].rstrip(".") for one in listed.split(";")} if listed else set()
+    statuses |= set(re.findall(r'Returns \{"(\w+)"', told))
+    returned = set(re.findall(r"(?:return |answer\(|status = )\{?'([a-z]+)'", code(file)))
+    assert returned
+    assert statuses == returned
+
+
+def test_every_engine_loads_every_script_under_its_digest(server: redis.Redis) -> None:
+    for script in lua.load():
+        assert server.script_load(script.text) == script.sha
+
+
+@every_file
+def test_nothing_forbidden_is_used(file: Path) -> None:
+    text = file.read_text()
+    commands = set(re.findall(r"redis\.p?call\('(\w+)'", text))
+    assert commands <= {"TIME", "HMGET", "HGET", "HSCAN", "HSET", "HDEL", "PEXPIRE"}
+    assert text.count("redis.") == len(re.findall(r"redis\.call\('", text))
+    assert not re.search(r"cjson|cmsgpack|loadstring|_G\b|setfenv|rawset", text)
+    assert not text.startswith("#!")
+
+
+@every_file
+def test_no_global_is_made(file: Path) -> None:
+    text = code(file)
+    known = text if file.stem == "account" else code(lua.folder() / "account.lua") + text
+    declared = {
+        name
+        for names in re.findall(r"\blocal ([\w, ]+?)(?: =|$)", known, re.MULTILINE)
+        for name in names.split(", ")
+    }
+    assigned = re.findall(
+        r"^\s*(\w+(?:, \w+)*) = .*[^,]$", text, re.MULTILINE
+    )  # a table's fields end in a comma
+    assert {name for names in assigned for name in names.split(", ")} <= declared
+    assert not re.search(r"^(?!\s*local )\s*function \w", text, re.MULTILINE)
+
+
+def test_an_engine_refuses_a_script_that_makes_a_global(server: redis.Redis) -> None:
+    """So that every other test, which runs the scripts, would notice one too."""
+    with pytest.raises(redis.ResponseError, match=r"readonly table|global variable"):
+        server.eval("left_behind = 1", 0)
+
+
+def test_the_cellar_stays_small() -> None:
+    texts = [file.read_text() for file in FILES]
+    assert sum(text.count("\n") for text in texts) <= MOST_LINES
+    assert sum(map(len, texts)) <= MOST_BYTES
+
+
+@every_file
+def test_no_line_is_too_long(file: Path) -> None:
+    assert max(map(len, file.read_text().splitlines())) <= 120

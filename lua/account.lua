@@ -84,18 +84,22 @@ local function push_low(account, time, level)
 end
 
 -- Bring an account to now. A stored time ahead of now wins, but not by more than a minute or a window:
--- then the account goes back with the clock, keeps its charges, and gives nothing back of earlier ones.
+-- then the account goes back with the clock, keeps its charges, gives nothing back of earlier ones, and
+-- must be written, whatever comes of the call: else it would go back at every look, and its charges stay.
 local function roll(account, now)
-  if account.kind == 'concurrency' then return end
+  local back = false
+  if account.kind == 'concurrency' then return back end
   if now < account.time then
-    if account.time - now <= math.max(60000, account.window) then return end
+    if account.time - now <= math.max(60000, account.window) then return back end
     push_low(account, account.time + 1, is_bucket(account) and account.charged or 0)
+    back = true
   elseif is_bucket(account) then
     account.charged = math.max(0, account.charged - drained(account, account.time, now))
   elseif now >= window_end(account) then
     account.charged = 0
   end
   account.time = now
+  return back
 end
 
 -- A policy's limit or window may have changed since the account was written. What was admitted before the
@@ -166,7 +170,7 @@ local function account_of(subject, name, now)
   local text = subject.stored[name] or redis.call('HGET', subject.key, name)
   if not text or text == '' then return nil end
   local account = read_account(text)
-  roll(account, now)
+  if roll(account, now) then subject.changed = true end
   subject.accounts[name] = account
   return account
 end
@@ -265,7 +269,7 @@ local function sweep(subject, mine, now)
   until cursor == '0' or ended >= ENDED or seen >= SEEN
   if cursor ~= '0' or ended >= ENDED then earliest = now end
   subject.due = math.max(now + 1000, math.min(earliest, now + MARKER))
-  subject.swept = true
+  subject.changed = true
 end
 
 local function save(subject, now)

@@ -14,7 +14,7 @@
 -- before it came).
 --
 -- Asked again with the same rid, it grants again and charges nothing. A refusal writes nothing, except
--- what had ended anyway.
+-- what had ended anyway, or went back with the clock.
 
 local now, not_after, rid = ledger_time(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local lease, lost = tonumber(ARGV[4]), ARGV[5]
@@ -38,7 +38,7 @@ for i, policy in ipairs(policies) do
 end
 if refusing > 0 then
   for _, subject in ipairs(subjects) do
-    if subject.swept then save(subject, now) end
+    if subject.changed then save(subject, now) end
   end
   return answer('refused', now, refusing, wait, policies)
 end

@@ -61,7 +61,7 @@ local status
 for i, subject in ipairs(subjects) do
   sweep(subject, rid, now)
   status = close(i, subject)
-  if subject.swept or next(subject.set) or (status ~= 'again' and status ~= 'forgotten') then
+  if subject.changed or next(subject.set) or (status ~= 'again' and status ~= 'forgotten') then
     save(subject, now)
   end
 end

@@ -94,9 +94,11 @@ class Calls:
     def reset(self, now: int, *parts: Part) -> Answer:
         return self.run(self.scripts.reset, parts, now)
 
-    def dumps(self) -> dict[Any, Any]:
-        """Every key, byte for byte."""
-        return {key: self.server.dump(key) for key in sorted(self.server.keys("*"))}
+    def everything(self) -> dict[str, Any]:
+        """Every key: all its fields, and when it ends."""
+        return {
+            key: (self.server.hgetall(key), self.server.pexpiretime(key)) for key in self.server.keys("*")
+        }
 
 
 def of(policy: Policy, tokens: float, subject: str = "w1:{alice}") -> Part:

@@ -86,6 +86,7 @@ class Subject:
         self.spent: dict[tuple[str, str], list[Spent]] = {}
         self.loaded: set[str] = set()  # by the call under way: what a save would write
         self.need = 0  # by the call under way: until when the key must live
+        self.fell = False  # by the call under way: an account went back with the clock
 
     @property
     def entries(self) -> int:
@@ -129,6 +130,7 @@ class Subject:
         one.roll(now)
         if back and one.algorithm is not Algorithm.CONCURRENCY:
             self.histories[name].exact = False
+            self.fell = True
             self.note(name, "look", seen, None)
             self.note(name, "back", one.time, None)
         return one
@@ -237,6 +239,7 @@ class Ledger:
             if part.subject not in drafts:
                 drafts[part.subject] = copy.deepcopy(self.subjects.get(part.subject) or Subject())
                 drafts[part.subject].loaded, drafts[part.subject].need = set(), 0
+                drafts[part.subject].fell = False
             drafts[part.subject].load(part.policy.account, now)
         return drafts
 
@@ -254,7 +257,7 @@ class Ledger:
             return ["aborted", now]
         if any(rid in draft.records for draft in drafts.values()):
             return ["granted", now, 0, 0, *self._charged(drafts, parts)]
-        swept = {key for key, draft in drafts.items() if draft.sweep(rid, now)}
+        swept = {key for key, draft in drafts.items() if draft.sweep(rid, now) or draft.fell}
         refusing, wait = 0, 0
         for index, part in enumerate(parts, 1):
             one = drafts[part.subject].present(part.policy, now)
@@ -296,7 +299,7 @@ class Ledger:
         drafts = self._drafts(parts, now)
         status = ""
         for key, draft in drafts.items():
-            swept = draft.sweep(rid, now)
+            swept = draft.sweep(rid, now) or draft.fell
             mine = [part for part in parts if part.subject == key]
             need = 0
             record = draft.records.pop(rid, None)

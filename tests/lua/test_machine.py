@@ -122,6 +122,13 @@ class Machine(RuleBasedStateMachine):
         for key in self.server.keys("*"):  # nothing lives for ever
             assert self.server.pttl(key) > 0
 
+    def is_ahead(self, part: Part) -> bool:
+        """Whether the account is too far ahead of the clock: it goes back, and that is written."""
+        one = self.ledger.subjects.get(part.subject, Subject()).accounts.get(part.policy.account)
+        if one is None or one.algorithm is Algorithm.CONCURRENCY:
+            return False
+        return one.time - self.now > max(arithmetic.GRACE, one.window)
+
     def dumps(self) -> dict[bytes, Any]:
         return {bytes(key): self.server.dump(key) for key in self.server.keys("*")}
 
@@ -157,6 +164,7 @@ class Machine(RuleBasedStateMachine):
             return
         due = {key: one.due for key, one in self.ledger.subjects.items()}
         ended = any(due.get(part.subject) and self.now >= due[part.subject] for part in parts)
+        fell = any(self.is_ahead(part) for part in parts)
         before = self.dumps()
         arguments = [self.now, self.now + 5_000, rid, LEASE, lost]
         answer = self.call(self.scripts.reserve, parts, *arguments)
@@ -165,7 +173,7 @@ class Machine(RuleBasedStateMachine):
             for part, charged in zip(parts, answer[4:], strict=True):
                 assert not part.policy.enforce or charged <= part.policy.capacity, "overshoot at a grant"
             self.open[rid] = self.all[rid] = parts
-        elif not ended:
+        elif not ended and not fell:
             assert self.dumps() == before, "a refusal wrote"
         self.sent.append(Sent(self.scripts.reserve, parts, arguments))
         self.forget_gone()

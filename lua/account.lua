@@ -252,7 +252,8 @@ local function sweep(subject, mine, now)
       if (sort == '~' or sort == '!') and rid ~= '' and rid ~= mine and not met[page[2][i]] then
         met[page[2][i]] = true
         local record = read_record(page[2][i + 1])
-        if record.stop > now then
+        local last = sort == '!' and record.stop == now    -- a call may still be carried out in it
+        if record.stop > now or last then
           earliest = math.min(earliest, record.stop)
         elseif ended < ENDED then
           ended = ended + 1

@@ -94,11 +94,10 @@ class Calls:
     def reset(self, now: int, *parts: Part) -> Answer:
         return self.run(self.scripts.reset, parts, now)
 
-    def everything(self) -> dict[str, Any]:
+    def everything(self) -> dict[bytes, Any]:
         """Every key: all its fields, and when it ends."""
-        return {
-            key: (self.server.hgetall(key), self.server.pexpiretime(key)) for key in self.server.keys("*")
-        }
+        names: Any = self.server.keys("*")
+        return {name: (self.server.hgetall(name), self.server.pexpiretime(name)) for name in names}
 
 
 def of(policy: Policy, tokens: float, subject: str = "w1:{alice}") -> Part:

@@ -192,7 +192,7 @@ class Subject:
         for rid, marker in list(self.markers.items()):
             if rid == mine or marker.stop == now + MARKER:
                 continue
-            if marker.stop > now:
+            if marker.stop >= now:
                 earliest = min(earliest, marker.stop)
             else:
                 del self.markers[rid]

@@ -1,0 +1,1 @@
+"""Benchmarks: what a request through Weir costs, beside what less costs, and nothing at all."""

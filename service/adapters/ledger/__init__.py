@@ -1,38 +1,24 @@
 """Ledger: where claims are reserved, renewed and settled, in Redis, by the scripts in lua/."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from service.adapters.ledger.link import Argument, LedgerAway, Link
+from service.adapters.ledger.outbox import Letter, Outbox
+from service.adapters.ledger.reservation import Reservation, layout
 from service.adapters.ledger.scripts import Script
-from service.domain.policy import UNIT, Claim, Policy, Verdict, verdict_of
+from service.domain.policy import Claim, Verdict, verdict_of
 from service.domain.usage import NOTHING, Usage
 
 __all__ = ["Ledger", "LedgerAway", "Reservation"]
 
 LATE_AFTER = 5_000  # ms of ledger time in which a call may still be carried out
 MARKER = 600_000  # ms; as in lua/account.lua
-PENDING = 10_000  # settles that may wait for the ledger's return
+AT_ANY_TIME = 2**52  # ms; when nothing was granted, nothing is counted twice
 
 Observe = Callable[[str, str, float], None]
-
-
-class Reservation:
-    """Claims that were, or may have been, granted. Its id is ours, never the client's."""
-
-    __slots__ = ("claims", "ends", "id", "lost", "produced", "renewed", "uncertain")
-
-    def __init__(self, claims: Sequence[Claim], *, keep_lost: bool = True) -> None:
-        self.id = secrets.token_urlsafe(12)
-        self.claims = tuple(sorted(claims, key=lambda claim: claim.subject))
-        self.lost = "k" if keep_lost else "u"  # what happens to its charges when its lease ends
-        self.ends = 0  # when the lease ends, ms of ledger time
-        self.renewed = 0.0  # when it was last renewed, s of the worker's clock
-        self.uncertain = False  # a try was made whose outcome nobody knows
-        self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
 
 
 class Ledger:
@@ -58,9 +44,8 @@ class Ledger:
         self._clock = clock
         self._ahead = 0.0  # ledger time less our clock, ms
         self._reservations: dict[str, Reservation] = {}
-        self._pending: asyncio.Queue[tuple[str, Reservation, Usage]] = asyncio.Queue(PENDING)
+        self._outbox = Outbox(self._deliver)
         self._tasks: list[asyncio.Task[None]] = []
-        self.dropped = 0  # settles that could not be kept
         self.available = True  # whether the last call was answered
 
     async def open(self) -> None:
@@ -68,13 +53,11 @@ class Ledger:
         with suppress(LedgerAway):
             await self._link.warm()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._renew_leases()), loop.create_task(self._deliver())]
+        self._tasks = [loop.create_task(self._renew_leases()), loop.create_task(self._outbox.run())]
 
     async def close(self, grace: float = 2.0) -> None:
         """Deliver what is pending, for at most `grace` seconds, and close the link."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._pending.join()
+        await self._outbox.empty(grace)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,16 +71,20 @@ class Ledger:
     @property
     def pending(self) -> int:
         """How many settles wait to be delivered."""
-        return self._pending.qsize()
+        return self._outbox.waiting
+
+    @property
+    def dropped(self) -> int:
+        """How many settles could not be kept until they were delivered."""
+        return self._outbox.dropped
 
     def now(self) -> int:
-        """The ledger's time in ms, as last seen."""
+        """The ledger's time in ms, as last seen; long past where it was never seen."""
         return round(self._clock() * 1000 + self._ahead)
 
     async def reserve(self, reservation: Reservation) -> Verdict:
         """Charge the claims, or none of them. Raises LedgerAway; settle or release after, whatever came."""
         until = self._clock() + self._deadline
-        amounts = [claim.amount for claim in reservation.claims]
         for last in (False, True):
             left = until - self._clock()
             try:
@@ -105,7 +92,7 @@ class Ledger:
                     "reserve",
                     self._link.scripts.reserve,
                     reservation,
-                    amounts,
+                    reservation.amounts(),
                     [reservation.id, self._lease, reservation.lost],
                     deadline=left if last else left / 2,
                 )
@@ -128,11 +115,11 @@ class Ledger:
 
     async def settle(self, reservation: Reservation, usage: Usage) -> str:
         """Replace what was charged by what was used. Never raises; what cannot be delivered waits."""
-        return await self._close("settle", reservation, usage)
+        return await self._close(Letter("settle", reservation, usage))
 
     async def release(self, reservation: Reservation) -> str:
         """Give everything back: the request went nowhere. Never raises; what cannot be delivered waits."""
-        return await self._close("release", reservation, NOTHING)
+        return await self._close(Letter("release", reservation, NOTHING))
 
     async def peek(self, claims: Sequence[Claim]) -> tuple[int, dict[str, int]]:
         """How many reservations and markers a subject has, and what each policy charged, in thousandths."""
@@ -146,7 +133,7 @@ class Ledger:
         claims = tuple(claims)
         if len({claim.subject for claim in claims}) != 1:
             raise ValueError("one subject at a time")
-        keys, policies = _layout(claims, [0] * len(claims))
+        keys, policies = layout(claims, [0] * len(claims))
         _, numbers = await self._link.run(script, keys, ["", *policies], deadline=1.0)
         names = [claim.policy.name for claim in claims]
         return numbers[1], dict(zip(names, numbers[3:], strict=True))
@@ -171,68 +158,66 @@ class Ledger:
         *,
         deadline: float,
     ) -> tuple[str, list[int]]:
-        """One call; once more where it came later than the ledger's clock allows."""
-        keys, policies = _layout(reservation.claims, amounts)
-        began = self._clock()
-        status = "error"
+        """One call; once more where it was late: then the ledger's time was not known, and now it is."""
+        keys, policies = layout(reservation.claims, amounts)
+        began, status = self._clock(), "error"
         try:
             for _ in range(2):
-                not_after = self.now() + LATE_AFTER if self._ahead else 2**52
-                call = ["", not_after, *arguments, *policies]
-                status, numbers = await self._link.run(script, keys, call, deadline=deadline)
+                call = ["", self.now() + LATE_AFTER, *arguments, *policies]
+                left = began + deadline - self._clock()
+                status, numbers = await self._link.run(script, keys, call, deadline=left)
                 self._ahead = numbers[0] - self._clock() * 1000
                 if status != "late":
                     return status, numbers
             raise LedgerAway("late", unknown=False)
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
         finally:
-            self.available = status != "error"
-            result = {"error": "error", "late": "late"}.get(status, "ok")
-            self._observe(name, result, self._clock() - began)
+            self._hear(name, status, self._clock() - began)
 
-    async def _close(self, verb: str, reservation: Reservation, usage: Usage) -> str:
-        self._reservations.pop(reservation.id, None)
-        first = True
-        for _ in range(2):
-            try:
-                return await self._try_to_close(verb, reservation, usage, first=first)
-            except LedgerAway as away:
-                reservation.uncertain |= away.unknown
-                first = first and not away.unknown
-        self._postpone(verb, reservation, usage)
+    def _hear(self, name: str, status: str, seconds: float) -> None:
+        """Tell how a call went; one that its caller gave up says nothing about the ledger."""
+        if status == "cancelled":
+            return
+        self.available = status != "error"
+        self._observe(name, status if status in ("error", "late") else "ok", seconds)
+
+    async def _close(self, letter: Letter) -> str:
+        self._reservations.pop(letter.reservation.id, None)
+        try:
+            for _ in range(2):
+                with suppress(LedgerAway):
+                    return await self._deliver(letter)
+        except asyncio.CancelledError:
+            self._outbox.put(letter)
+            raise
+        self._outbox.put(letter)
         return "pending"
 
-    async def _try_to_close(self, verb: str, reservation: Reservation, usage: Usage, *, first: bool) -> str:
-        mark = reservation.uncertain or verb == "release"
-        amounts = [claim.settled(usage) for claim in reservation.claims]
-        forget = (reservation.ends or self.now()) + MARKER
-        arguments: list[Argument] = [reservation.id, verb, int(first), int(mark), forget]
-        status, _ = await self._call(
-            verb, self._link.scripts.settle, reservation, amounts, arguments, deadline=self._deadline
-        )
-        return status
-
-    def _postpone(self, verb: str, reservation: Reservation, usage: Usage) -> None:
+    async def _deliver(self, letter: Letter) -> str:
+        reservation = letter.reservation
+        first, mark = not reservation.tried, reservation.uncertain or letter.verb == "release"
+        forget = reservation.ends + MARKER if reservation.ends else AT_ANY_TIME
+        arguments: list[Argument] = [reservation.id, letter.verb, int(first), int(mark), forget]
+        unknown = True
         try:
-            self._pending.put_nowait((verb, reservation, usage))
-        except asyncio.QueueFull:
-            self.dropped += 1
-
-    async def _deliver(self) -> None:
-        """Deliver what is pending, one after the other, waiting longer while the ledger is away."""
-        wait = 0.1
-        while True:
-            verb, reservation, usage = await self._pending.get()
-            while True:
-                try:
-                    await self._try_to_close(verb, reservation, usage, first=not reservation.uncertain)
-                except LedgerAway as away:
-                    reservation.uncertain |= away.unknown
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2, 2.0)
-                else:
-                    wait = 0.1
-                    break
-            self._pending.task_done()
+            status, _ = await self._call(
+                letter.verb,
+                self._link.scripts.settle,
+                reservation,
+                reservation.settled(letter.usage),
+                arguments,
+                deadline=self._deadline,
+            )
+            unknown = False
+        except LedgerAway as away:
+            unknown = away.unknown
+            raise
+        finally:
+            reservation.tried |= unknown
+            reservation.uncertain |= unknown
+        return status
 
     async def _renew_leases(self) -> None:
         """Renew every reservation whose lease has run for a third."""
@@ -244,40 +229,17 @@ class Ledger:
             await asyncio.gather(*(self._renew(one) for one in late))
 
     async def _renew(self, reservation: Reservation) -> None:
-        produced = reservation.produced() if reservation.produced else NOTHING
-        amounts = [_so_far(claim.policy, produced) for claim in reservation.claims]
         arguments: list[Argument] = [reservation.id, self._lease, reservation.lost]
         try:
             _, numbers = await self._call(
-                "renew", self._link.scripts.renew, reservation, amounts, arguments, deadline=self._deadline
+                "renew",
+                self._link.scripts.renew,
+                reservation,
+                reservation.so_far(),
+                arguments,
+                deadline=self._deadline,
             )
         except LedgerAway:
             return  # the next round tries again
         reservation.renewed = self._clock()
         reservation.ends = numbers[0] + self._lease
-
-
-def _so_far(policy: Policy, produced: Usage) -> int:
-    """What an open reservation has used until now, in thousandths."""
-    return policy.amount(produced) if policy.count.is_tokens else UNIT
-
-
-def _layout(claims: tuple[Claim, ...], amounts: Sequence[int]) -> tuple[list[str], list[Argument]]:
-    """KEYS and the policies' ARGV of a call."""
-    keys: list[str] = []
-    policies: list[Argument] = []
-    for claim, amount in zip(claims, amounts, strict=True):
-        if not keys or keys[-1] != claim.subject:
-            keys.append(claim.subject)
-        policy = claim.policy
-        policies += (
-            len(keys),
-            policy.account,
-            policy.algorithm.value,
-            policy.limit * UNIT,
-            policy.capacity,
-            policy.window,
-            amount,
-            int(policy.enforce),
-        )
-    return keys, policies

@@ -53,7 +53,11 @@ class EmbeddedStore:
         return self._process.pid
 
     def __enter__(self) -> "EmbeddedStore":
-        self.start()
+        try:
+            self.start()
+        except EmbeddedStoreError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

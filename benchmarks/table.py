@@ -46,15 +46,12 @@ def faults(results: Results) -> list[str]:
     """What must not be: answers that were no success, requests without one, no answers at all."""
     said = []
     for name, rounds in results.items():
-        refused, lost = (sum(values) for values in zip(*[_bad(one) for one in rounds], strict=True))
-        if refused or lost or not all(one.heard.answers for one in rounds):
-            answers = sum(one.heard.answers for one in rounds)
+        answers, refused, lost = (
+            sum(getattr(one.heard, fact) for one in rounds) for fact in ("answers", "refused", "lost")
+        )
+        if refused or lost or not answers:
             said.append(f"{TITLES[name]}: {answers} answers, {refused} of them not 2xx, {lost} never came")
     return said
-
-
-def _bad(one: Round) -> tuple[int, int]:
-    return one.heard.refused, one.heard.lost
 
 
 def _line(name: str, rounds: Sequence[Round], ratios: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """Targets: what is measured side by side, from nothing in between to everything."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ def targets(names: Sequence[str], *, folder: Path, cores: Cores) -> Iterator[lis
     """The targets of these names, running, each over the same model, which has other cores."""
     with ExitStack() as stack:
         model = stack.enter_context(_model(folder, cores.others))
-        ways = {
+        ways: dict[str, Callable[[], AbstractContextManager[Server]]] = {
             MODEL: lambda: _model(folder, cores.measured),
             BARE: lambda: _bare(model.url, folder, cores.measured),
             WEIR: lambda: _weir(model.url, folder, cores),

@@ -5,6 +5,7 @@ import http.client
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from service import __version__
@@ -35,14 +36,12 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="see a user being counted, charged, refused and let in again")
     demo.add_argument("--check", action="store_true", help="assert what is shown, and exit 0 or 1")
-    demo.add_argument(
-        "--real", action="store_true", help="ask UPSTREAM_URL with OPENAI_API_KEY: costs money"
-    )
+    demo.add_argument("--real", action="store_true", help="ask UPSTREAM_URL with OPENAI_API_KEY: costs money")
     demo.set_defaults(command=_demo)
 
     simulate = commands.add_parser("simulate", help="serve a simulated model")
     simulate.add_argument("--host", default="127.0.0.1")
-    simulate.add_argument("--port", type=int, default=9100, help="0 takes a free one")
+    simulate.add_argument("--port", type=_port, default=9100, help="0 takes a free one")
     simulate.add_argument("--latency", type=float, default=0.0, help="seconds before an answer begins")
     simulate.add_argument("--rate", type=float, default=0.0, help="tokens a second of a stream; 0: no pause")
     simulate.add_argument("--tokens", type=int, default=40, help="tokens of an answer")
@@ -63,35 +62,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(options: argparse.Namespace) -> Settings | None:
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _settings(options: argparse.Namespace, *, to_serve: bool = False) -> Settings | None:
     try:
-        return configuration.load(vars(options))
+        return configuration.load(vars(options), to_serve=to_serve)
     except SettingsError as wrong:
         _complain(wrong.errors)
         return None
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = _settings(options, to_serve=True)
     if settings is None:
         return 2
     with tempfile.TemporaryDirectory(prefix="weir-metrics-") as metrics:
         configuration.share_metrics(metrics)
         from service import processes  # what it imports looks for the directory
 
-        return processes.serve_or_say_why(settings, metrics, _complain)
+        return processes.run_or_say_why(lambda: processes.serve(settings, metrics), _complain)
 
 
 def _demo(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if settings is None:
+        return 2
     from service import demo
 
-    return demo.run(check=options.check, real=options.real)
+    return demo.run(settings, check=options.check, real=options.real)
 
 
 def _simulate(options: argparse.Namespace) -> int:
     from service import processes
 
-    return processes.simulate(
+    simulate = partial(
+        processes.simulate,
         host=options.host,
         port=options.port,
         latency=options.latency,
@@ -99,18 +108,26 @@ def _simulate(options: argparse.Namespace) -> int:
         tokens=options.tokens,
         count=not options.fixed_usage,
     )
+    return processes.run_or_say_why(simulate, _complain)
 
 
 def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if settings is None:
         return 2
-    from service import app
+    from service import app, interceptors
+    from service.adapters.metrics import Metrics
     from service.domain.api import DefinitionError
 
     path = options.file or app.default_definition()
     try:
         api = app.read_definition(path, settings)
+        tools = interceptors.Tools(api, None, None, None, Metrics(), str)
+        for step in (*api.request, *api.response):
+            interceptors.build(step, tools)
+    except ValueError as error:
+        _complain([f"{path}: {error}"])
+        return 1
     except DefinitionError as wrong:
         _complain(wrong.errors)
         return 1
@@ -140,7 +157,7 @@ def _health(options: argparse.Namespace) -> int:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         print(answer.read().decode())
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         _complain([f"{host}:{settings.ops_port}: {error}"])
         return 1
     finally:

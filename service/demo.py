@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from service import settings as configuration
-from service.adapters.ledger.embedded import EmbeddedStore
+from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError
 from service.app import default_definition
+from service.processes import end_with_parent
+from service.settings import Settings
 
 LIMIT, WINDOW = 400, "20s"
 PATIENCE = 30.0  # s that anything here may take
@@ -56,16 +59,17 @@ class Failed(Exception):
     """Something was not as it should be; the message says what."""
 
 
-def run(*, check: bool, real: bool) -> int:
+def run(settings: Settings, *, check: bool, real: bool) -> int:
     """Show it, and keep serving; with `check`, assert it and return 0 or 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends here in any case
     try:
         with ExitStack() as stack:
-            house = _build(stack, real=real)
+            house = _build(stack, settings, real=real)
             _show(house)
             print("\nok" if check else house.farewell(), flush=True)
             if not check:
                 house.wait()
-    except Failed as fault:
+    except (Failed, EmbeddedStoreError) as fault:
         print(f"\nfailed: {fault}", flush=True)
         return 1
     except KeyboardInterrupt:
@@ -76,13 +80,14 @@ def run(*, check: bool, real: bool) -> int:
 class House:
     """A running gateway, and how to ask it."""
 
-    def __init__(self, gateway: "Program", *, key: str, model: str) -> None:
+    def __init__(self, gateway: "Program", *, key: str, model: str, shown_key: str) -> None:
         said = gateway.waiting_for(lambda record: record["event"] == "serving")
         self.url, self.operations = str(said["api"]), str(said["operations"])
         for _ in range(2):
             gateway.waiting_for(lambda record: record["event"] == "worker.ready")
         self._gateway = gateway
         self._key = key
+        self._shown_key = shown_key
         self._model = model
 
     def ask(self, user: str, *, stream: bool) -> Shown:
@@ -120,7 +125,7 @@ class House:
         return (
             f"\nThe gateway goes on until Ctrl-C. API {self.url}/v1, metrics {self.operations}/metrics, "
             f"readiness {self.operations}/readyz. Try it (each user has {LIMIT} tokens per {WINDOW}):\n\n"
-            f"curl -i {self.url}/v1/chat/completions \\\n  -H 'authorization: Bearer any-key' "
+            f'curl -i {self.url}/v1/chat/completions \\\n  -H "authorization: Bearer {self._shown_key}" '
             f"-H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"
         )
 
@@ -134,7 +139,7 @@ class Program:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque(maxlen=1000)
         self._news = threading.Condition()
         threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
 
@@ -161,15 +166,14 @@ class Program:
 
         with self._news:
             if not self._news.wait_for(arrived, PATIENCE) or not found:
-                raise Failed("the gateway said: " + "".join(self._lines[-5:]))
+                raise Failed("the gateway said: " + "".join([*self._lines][-5:]))
         return found
 
 
-def _build(stack: ExitStack, *, real: bool) -> House:
-    settings = configuration.load()
-    store = stack.enter_context(EmbeddedStore())
+def _build(stack: ExitStack, settings: Settings, *, real: bool) -> House:
     if real and not settings.openai_api_key:
         raise Failed("--real needs OPENAI_API_KEY")
+    store = stack.enter_context(EmbeddedStore())
     if real:
         upstream, key, model = settings.upstream_url, settings.openai_api_key or "", "gpt-4o-mini"
         print(f"the real model at {upstream}, with OPENAI_API_KEY: this costs money")
@@ -180,16 +184,19 @@ def _build(stack: ExitStack, *, real: bool) -> House:
         print(said)
     definition = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "demo.yaml"
     definition.write_text(_small_definition())
-    ports = ["--port", "0", "--ops-port", "0"] if _taken(settings.port, settings.ops_port) else []
+    taken = _taken(settings.port, settings.ops_port)
+    port, ops_port = (0, 0) if taken else (settings.port, settings.ops_port)
+    places = ["--host", settings.host, "--port", str(port)]
+    places += ["--ops-host", settings.ops_host, "--ops-port", str(ops_port)]
     gateway = stack.enter_context(
         _child(
-            *("serve", "--workers", "2", "--definition", str(definition), "--drain", "0s", *ports),
+            *("serve", "--workers", "2", "--definition", str(definition), "--drain", "0s", *places),
             REDIS_URL=store.url,
             UPSTREAM_URL=upstream,
             WEIR_DIGEST_KEY=settings.digest_key or "",
         )
     )
-    return House(Program(gateway), key=key, model=model)
+    return House(Program(gateway), key=key, model=model, shown_key="$OPENAI_API_KEY" if real else key)
 
 
 def _small_definition() -> str:
@@ -256,11 +263,12 @@ def _total(tokens: object) -> int:
 
 @contextmanager
 def _child(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """A command of Weir's, ended with the block."""
-    kept = {"OPENAI_API_KEY": "", "WEIR_DEFINITION": "", "WEIR_WORKERS": "", "REDIS_URL": ""}
+    """A command of Weir's, which knows no settings but those it is given, ended with the block."""
+    unset = {variable: "" for variable, *_ in configuration.described()}
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *arguments],
-        env=configuration.inherited(**{**kept, **environment}),
+        env=configuration.inherited(**{**unset, **environment}),
+        preexec_fn=end_with_parent,
         stdout=subprocess.PIPE,
         text=True,
     )

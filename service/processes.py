@@ -10,14 +10,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing.context import ForkProcess
 from types import FrameType
 from typing import TextIO
 
 import uvicorn
 
+from service.adapters.keyring import KeysError
 from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError
 from service.adapters.logs import Line, Logs, Record
 from service.adapters.vocabularies import VocabularyError
@@ -30,6 +32,7 @@ from service.settings import Settings
 from service.simulator import application
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
 RESTART = 1.0  # s between two starts of the same worker
 _FORK = multiprocessing.get_context("fork")
 
@@ -37,10 +40,10 @@ _FORK = multiprocessing.get_context("fork")
 def serve(settings: Settings, metrics: str) -> int:
     """Serve until SIGTERM or SIGINT, counting into the directory `metrics`.
 
-    Raises DefinitionError, VocabularyError, EmbeddedStoreError or OSError.
+    Raises DefinitionError, KeysError, VocabularyError, EmbeddedStoreError or OSError.
 
-    Everything that can be read is read before the workers are forked: a fault is told at once, and the
-    vocabularies are in memory once.
+    Everything that can be read is read, and built once, before the workers are forked: a fault is told at
+    once, and the vocabularies are in memory once.
     """
     api = read_definition(settings.definition or default_definition(), settings)
     tokenizer = load_tokenizer()
@@ -48,17 +51,16 @@ def serve(settings: Settings, metrics: str) -> int:
         url = settings.redis_url or stack.enter_context(EmbeddedStore()).url
         public = stack.enter_context(_listening(settings.host, settings.port))
         private = stack.enter_context(_listening(settings.ops_host, settings.ops_port))
+        build(settings, api, tokenizer, redis_url=url, logs=Logs(sys.stdout), worker=Worker())
         supervisor = Supervisor(settings, api, tokenizer, url=url, metrics=metrics)
         return supervisor.run(public, private)
 
 
-def serve_or_say_why(
-    settings: Settings, metrics: str, complain: Callable[[Sequence[str]], None]
-) -> int:
-    """Serve; where that is not possible, complain and return 2."""
+def run_or_say_why(run: Callable[[], int], complain: Callable[[Sequence[str]], None]) -> int:
+    """Serve or simulate; where that is not possible, complain and return 2."""
     try:
-        return serve(settings, metrics)
-    except DefinitionError as wrong:
+        return run()
+    except (DefinitionError, KeysError) as wrong:
         complain(wrong.errors)
     except (VocabularyError, EmbeddedStoreError, OSError) as error:
         complain([str(error)])
@@ -91,22 +93,28 @@ class Supervisor:
         """Until a signal ends it; returns the exit code. The process for operations is the last to go."""
         gc.collect()
         gc.freeze()  # what the workers share is never looked through again
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
-        operator = _start(self._operate, private)
-        for index in range(self._settings.workers):
-            self._workers[_start(self._work, index, public)] = index
         say("info", "serving", api=_address(public), operations=_address(private))
+        for number in _ENDINGS:
+            signal.signal(number, partial(self._end, public))
+        operator = _start(self._operate, private, public)
+        for index in range(self._settings.workers):
+            self._begin(index, public)
         while self._workers:
             ended = multiprocessing.connection.wait([one.sentinel for one in self._workers], timeout=1.0)
             for worker in [one for one in self._workers if one.sentinel in ended]:
                 self._bury(worker, public)
             if not operator.is_alive() and not self._ending:
                 say("error", "operations.died", code=operator.exitcode)
-                operator = _start(self._operate, private)
+                operator = _start(self._operate, private, public)
         operator.terminate()
         operator.join()
         return 0
+
+    def _begin(self, index: int, public: socket.socket) -> None:
+        """Start a worker, unless this is the end; a signal that comes meanwhile finds it known."""
+        with _signals_wait():
+            if not self._ending:
+                self._workers[_start(self._work, index, public)] = index
 
     def _bury(self, worker: ForkProcess, public: socket.socket) -> None:
         """A worker has ended: begin another one, unless this is the end."""
@@ -117,10 +125,12 @@ class Supervisor:
         say("error", "worker.died", pid=worker.pid, code=worker.exitcode)
         if self._states[index] == STARTING:  # it never lived: give what is wrong time to pass
             time.sleep(RESTART)
-        self._workers[_start(self._work, index, public)] = index
+        self._begin(index, public)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
+    def _end(self, public: socket.socket, number: int, frame: FrameType | None) -> None:
+        """Pass the signal on, and let go of the port: nobody may queue where nobody will answer."""
         self._ending = True
+        public.close()
         for worker in self._workers:
             if worker.pid is not None and worker.is_alive():
                 os.kill(worker.pid, number)
@@ -137,23 +147,36 @@ class Supervisor:
         def leave(number: int) -> None:
             worker.draining = True
             states[index] = DRAINING
+            if number == signal.SIGINT:
+                for task in server.server_state.tasks:
+                    task.cancel()
             wait = settings.drain if number == signal.SIGTERM else 0.0
             asyncio.get_running_loop().call_later(wait, setattr, server, "should_exit", True)
 
         def ready() -> None:
             states[index] = READY
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _ENDINGS:
                 asyncio.get_running_loop().add_signal_handler(number, leave, number)
 
         worker.ready = ready
         server.run(sockets=[public])
 
-    def _operate(self, private: socket.socket) -> None:
+    def _operate(self, private: socket.socket, public: socket.socket) -> None:
         """The life of the process for operations. Ctrl-C reaches it too, and is not for it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        public.close()
         app = operations(self._settings, self._api, url=self._url, metrics=self._metrics, states=self._states)
         server = uvicorn.Server(_config(app, grace=1.0))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         server.run(sockets=[private])
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> ForkProcess:
@@ -164,11 +187,17 @@ def _start(target: Callable[..., None], *arguments: object) -> ForkProcess:
 
 def _live(target: Callable[..., None], *arguments: object) -> None:
     """In the new process, which ends with its parent."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDINGS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
+    end_with_parent()
+    target(*arguments)
+
+
+def end_with_parent() -> None:
+    """Let this process be told to end when its parent does, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    target(*arguments)
 
 
 def say(level: str, event: str, **fields: object) -> None:
@@ -190,7 +219,7 @@ def _config(app: object, *, grace: float) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(grace)),
+        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # it may be a fraction
     )
 
 

@@ -63,10 +63,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+        try:
+            parts = urlsplit(text)
+            whole = parts.scheme in schemes and parts.port != 0 and bool(parts.netloc or parts.path)
+        except ValueError:  # brackets that do not match, or a port that is none
+            whole = False
+        if not whole:
             raise ValueError(f"an address beginning {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return text
+        return Secret(text)  # it may hold a password
 
     return read
 
@@ -165,9 +169,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load(
-    flags: Mapping[str, str | None] | None = None, environment: Mapping[str, str] | None = None
+    flags: Mapping[str, str | None] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    to_serve: bool = False,
 ) -> Settings:
-    """Read the settings: a flag, else the environment, else the default. Raises SettingsError."""
+    """Read the settings: a flag, else the environment, else the default. Raises SettingsError.
+
+    Only who is about `to_serve` must know the key that is shared with the other gateways of a ledger.
+    """
     environment = os.environ if environment is None else environment  # noqa: TID251
     flags = flags or {}
     values: dict[str, Any] = {}
@@ -180,12 +190,12 @@ def load(
             values[one.name] = one.metadata["read"](text)
         except ValueError as error:
             shown = "what was given" if one.metadata["secret"] or "url" in one.name else repr(text)
-            errors.append(f"{_variable(one)} ({_flag(one)}): expected {error}, not {shown}")
+            errors.append(f"{_named(one)}: expected {error}, not {shown}")
     known = {_variable(one) for one in _fields()}
     for name in sorted(environment):
         if name.startswith("WEIR_") and name not in known and not VARIABLE.fullmatch(name):
             errors.append(f"{name}: expected a setting of Weir's; there is none of that name")
-    if values.get("redis_url") and not values.get("digest_key"):
+    if to_serve and values.get("redis_url") and not environment.get("WEIR_DIGEST_KEY"):
         errors.append(
             "WEIR_DIGEST_KEY: expected with REDIS_URL, as all gateways that share a ledger must share it;"
             " `openssl rand -hex 32` makes one"
@@ -217,3 +227,7 @@ def _variable(one: "dataclasses.Field[Any]") -> str:
 
 def _flag(one: "dataclasses.Field[Any]") -> str:
     return "--" + one.name.replace("_", "-")
+
+
+def _named(one: "dataclasses.Field[Any]") -> str:
+    return _variable(one) if one.metadata["secret"] else f"{_variable(one)} ({_flag(one)})"

@@ -1,12 +1,10 @@
 """Gateway: the one path of a request, from its first byte to its last number."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
-import anyio
 from starlette.types import Receive, Scope, Send
 
 from service.adapters.keyring import Keyring, allows
@@ -27,14 +25,11 @@ from service.domain.errors import (
 from service.domain.exchange import Answer, Exchange
 from service.domain.headers import first
 from service.domain.lifecycle import lifecycle_fields, refuse_unpublished
-from service.domain.reckoning import Produced, reckon, unacceptable
+from service.domain.reckoning import Reckoner, is_long, unacceptable
 from service.domain.stream import EventStream
 from service.domain.tokens import Tokenizer
-from service.domain.usage import Usage
 from service.interceptors import Interceptor
-from service.relay import CLOSE, Caller, relay
-
-INLINE = 8_192  # characters whose tokens are counted on the event loop
+from service.relay import CLOSE, Caller, relay, uninterrupted
 
 
 class Worker(Protocol):
@@ -90,6 +85,7 @@ class Gateway:
     def __init__(self, parts: Parts, route: Route) -> None:
         self._parts = parts
         self._route = route
+        self._reckoner = Reckoner(parts.tokenizer)
         self._standing_fields = lifecycle_fields(parts.api)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,13 +98,13 @@ class Gateway:
                 exchange.answer = await self._ask(exchange, caller)
                 await self._answer(exchange, send)
         except asyncio.CancelledError:
-            exchange.outcome = "stopped"
+            if exchange.outcome == "open":
+                exchange.outcome = "stopped"
             raise
         except Exception as error:
             await self._apologise(exchange, send, error)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end(exchange)
+            await uninterrupted(self._end(exchange))
 
     async def _ask(self, exchange: Exchange, caller: Caller) -> Answer:
         """Upstream's answer, or our own refusal."""
@@ -161,15 +157,13 @@ class Gateway:
         exchange.times.head = exchange.clock()
         if refusal := unacceptable(answer, our_key=parts.upstream_key is not None):
             exchange.answer = answer
-            await self._hang_up(exchange)
+            await _hang_up(exchange)
             exchange.outcome = "upstream_error"
             exchange.notes["upstream_status"] = answer.status
             raise refusal
         answer.headers = returned(answer.headers)
         if answer.is_stream():
-            exchange.stream = EventStream(hide_usage=hide_usage)
-            produced = Produced(exchange.stream, self._count(exchange))
-            exchange.produced = lambda: Usage(self._prompt(exchange), produced.tokens(), "local")
+            self._reckoner.follow(exchange, EventStream(hide_usage=hide_usage))
         return answer
 
     async def _answer(self, exchange: Exchange, send: Send) -> None:
@@ -180,63 +174,44 @@ class Gateway:
         answer.headers.append((b"x-request-id", exchange.id.encode()))
         if self._parts.worker.draining:
             answer.headers.append(CLOSE)
-        await self._respond(exchange)
-        await relay(exchange, send, timeout=self._parts.api.timeout)
-
-    async def _respond(self, exchange: Exchange) -> None:
-        exchange.responded = True
         for step in self._parts.response_flow:
+            exchange.responded += 1
             await step.on_response(exchange)
+        await relay(exchange, send, timeout=self._parts.api.timeout)
 
     async def _apologise(self, exchange: Exchange, send: Send, error: Exception) -> None:
         """A fault of ours: said in the log, and to the client where nothing was said yet."""
         exchange.outcome = "failed"
         self._parts.logs.error("exchange.failed", error=error, id=exchange.id)
         if not exchange.started:
-            await self._hang_up(exchange)
+            await _hang_up(exchange)
+            await self._reckon(exchange)  # what nobody will see was used all the same
             body = envelope("The gateway had an internal error.", type="server_error")
             fields = [(b"content-type", b"application/json"), (b"x-request-id", exchange.id.encode())]
             exchange.answer = Answer(500, fields, body, own=True)
             await relay(exchange, send, timeout=self._parts.api.timeout)
 
     async def _end(self, exchange: Exchange) -> None:
-        """Let go of upstream, reckon, keep the promises, count."""
-        await self._hang_up(exchange)
-        streamed, exchange.produced = exchange.produced, None
-        count = partial(
-            reckon,
-            exchange,
-            streamed=streamed,
-            prompt=partial(self._prompt, exchange),
-            count=self._count(exchange),
-        )
-        exchange.usage = await asyncio.to_thread(count) if _is_long(exchange) else count()
+        """Let go of upstream, reckon, keep the promises, count; a fault in one does not stop the next."""
+        untold = [step.on_response for step in self._parts.response_flow[exchange.responded :]]
+        faults: list[Exception] = []
+        for part in (_hang_up, self._reckon, *untold):
+            try:
+                await part(exchange)
+            except Exception as error:
+                faults.append(error)
         exchange.times.ended = exchange.clock()
-        if not exchange.responded:  # the client left first: that is logged all the same
-            await self._respond(exchange)
-        for error in await exchange.end():
-            self._parts.logs.error("exchange.ending", error=error, id=exchange.id)
+        for fault in [*faults, *await exchange.end()]:
+            self._parts.logs.error("exchange.ending", error=fault, id=exchange.id)
         if kind := _UPSTREAM_FAULTS.get(exchange.outcome):
             self._parts.metrics.upstream_error(kind)
         self._parts.metrics.ended(exchange)
         self._parts.worker.exchanges -= 1
 
-    @staticmethod
-    async def _hang_up(exchange: Exchange) -> None:
-        if exchange.answer is not None and exchange.answer.close is not None:
-            await exchange.answer.close()
-
-    def _prompt(self, exchange: Exchange) -> int:
-        """The prompt's tokens: as estimated, or counted now where nobody asked before."""
-        if exchange.estimate is not None:
-            return exchange.estimate.prompt
-        if exchange.chat is None:
-            return 0
-        return self._parts.tokenizer.prompt(exchange.chat.document, exchange.chat.model)
-
-    def _count(self, exchange: Exchange) -> Callable[[str], int]:
-        model = exchange.chat.model if exchange.chat else ""
-        return partial(self._parts.tokenizer.count, model=model)
+    async def _reckon(self, exchange: Exchange) -> None:
+        if exchange.usage is None:
+            reckoned = self._reckoner.reckoning(exchange)
+            exchange.usage = await asyncio.to_thread(reckoned) if is_long(exchange) else reckoned()
 
 
 def _received(scope: Scope, route: Route) -> Exchange:
@@ -262,9 +237,6 @@ def _outcome(rejection: Rejection) -> str:
     return "rejected"
 
 
-def _is_long(exchange: Exchange) -> bool:
-    """Whether reckoning may take long enough to be done off the event loop."""
-    if exchange.stream is not None:
-        return exchange.stream.usage is None and exchange.stream.kept > INLINE
-    body = exchange.answer.body if exchange.answer else b""
-    return isinstance(body, bytes) and len(body) > 8 * INLINE
+async def _hang_up(exchange: Exchange) -> None:
+    if exchange.answer is not None and exchange.answer.close is not None:
+        await exchange.answer.close()

@@ -1,14 +1,16 @@
 """Relay: an answer on its way to the client, and the client listened to meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
+from typing import Any
 
 import anyio
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from service.domain.errors import Rejection, TooLarge, UpstreamFailed, UpstreamTimeout, envelope
 from service.domain.exchange import Answer, Exchange
+from service.domain.headers import Field
 
 STALLED = "timeout while the client did not read"
 CLOSE = (b"connection", b"close")
@@ -17,7 +19,8 @@ CLOSE = (b"connection", b"close")
 class Caller:
     """The client's side of an exchange. Within it, the client's leaving cancels what is under way.
 
-    The exchange ends as `client_gone` then, and the block is left as if it had come to its end.
+    The exchange ends as `client_gone` then, unless it is decided already how it ends, and the block is left
+    as if it had come to its end.
     """
 
     def __init__(self, receive: Receive, exchange: Exchange) -> None:
@@ -69,41 +72,68 @@ class Caller:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._exchange.outcome == "open":
-            self._leave()
+        self._leave()
 
     def _leave(self) -> None:
-        self._exchange.outcome = "client_gone"
+        if self._exchange.outcome == "open":
+            self._exchange.outcome = "client_gone"
         self._scope.cancel()
 
 
 async def relay(exchange: Exchange, send: Send, *, timeout: float) -> None:
     """Send the answer's head, then its content; a stream piece by piece as it comes.
 
-    `timeout` (s) bounds the wait between two pieces, whichever side is slow.
+    `timeout` (s) bounds each wait, whichever side is slow.
     """
     answer = exchange.answer
     assert answer is not None
-    body, head = answer.body, {"type": "http.response.start", "status": answer.status}
     exchange.started = True
-    if isinstance(body, bytes):
-        length = (b"content-length", b"%d" % len(body))
-        await send({**head, "headers": [*answer.headers, length]})
+    try:
+        if isinstance(answer.body, bytes):
+            await _send_whole(exchange, answer, answer.body, send, timeout)
+        else:
+            await _send_stream(exchange, answer, answer.body, send, timeout)
+    except TimeoutError:
+        exchange.notes["stalled"] = STALLED
+        outcome = "client_gone"
+    else:
+        outcome = "complete" if answer.status < 400 else "upstream_error"
+    if exchange.outcome == "open":
+        exchange.outcome = outcome
+
+
+async def _send_whole(exchange: Exchange, answer: Answer, body: bytes, send: Send, timeout: float) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    async with asyncio.timeout(timeout):
+        await send(_head(answer, length))
         exchange.times.first_byte = exchange.clock()
         await send({"type": "http.response.body", "body": body})
-        _over(exchange, answer)
-        return
-    await send({**head, "headers": answer.headers})
-    last = await _stream(exchange, body, send, timeout)
-    if exchange.outcome != "client_gone":
+
+
+async def _send_stream(
+    exchange: Exchange, answer: Answer, body: AsyncIterator[bytes], send: Send, timeout: float
+) -> None:
+    async with asyncio.timeout(timeout):
+        await send(_head(answer))
+    last = await _flow(exchange, answer, body, send, timeout)
+    async with asyncio.timeout(timeout):
         await send({"type": "http.response.body", "body": last})
-        _over(exchange, answer)
 
 
-async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, timeout: float) -> bytes:
-    """Relay what comes; returns what is still to be sent, be it the error event of a stream cut short."""
+def _head(answer: Answer, *more: Field) -> Message:
+    return {"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, *more]}
+
+
+async def _flow(
+    exchange: Exchange, answer: Answer, body: AsyncIterator[bytes], send: Send, timeout: float
+) -> bytes:
+    """Relay what comes; returns what is still to be sent, be it the error event of a stream cut short.
+
+    Raises TimeoutError where it is the client that is slow.
+    """
     stream, loop, sending = exchange.stream, asyncio.get_running_loop(), False
     assert stream is not None
+    fault: Rejection = UpstreamFailed("The upstream ended the stream before it was complete.")
     try:
         async with asyncio.timeout(timeout) as limit:
             async for chunk in body:
@@ -114,26 +144,31 @@ async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, ti
                     if exchange.times.first_byte is None:
                         exchange.times.first_byte = exchange.clock()
                 limit.reschedule(loop.time() + timeout)
-        if stream.done or stream.failed or not stream.started:
+        if stream.done or stream.failed or answer.status >= 400:
             return stream.finish()
-        raise UpstreamFailed("The upstream ended the stream before it was complete.")
     except TimeoutError:
         if sending:
-            exchange.outcome = "client_gone"
-            exchange.notes["stalled"] = STALLED
-            return b""
-        return _cut(exchange, UpstreamTimeout("The upstream stopped sending."))
-    except (UpstreamFailed, UpstreamTimeout) as fault:
-        return _cut(exchange, fault)
+            raise
+        fault = UpstreamTimeout("The upstream stopped sending.")
+    except (UpstreamFailed, UpstreamTimeout) as raised:
+        fault = raised
+    return _cut(exchange, fault)
 
 
-def _cut(exchange: Exchange, fault: UpstreamFailed | UpstreamTimeout) -> bytes:
+def _cut(exchange: Exchange, fault: Rejection) -> bytes:
     """An error event, because a clean end would look like success to every SDK."""
     exchange.outcome = "timeout" if isinstance(fault, UpstreamTimeout) else "upstream_broken"
     event = envelope(fault.message, type=fault.type, code=fault.code)
     return b"\n\ndata: " + event + b"\n\n"
 
 
-def _over(exchange: Exchange, answer: Answer) -> None:
-    if exchange.outcome == "open":
-        exchange.outcome = "complete" if answer.status < 400 else "upstream_error"
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Do work to its end, whatever cancels us meanwhile; be cancelled when it is done."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

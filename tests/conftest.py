@@ -8,6 +8,8 @@ import pytest
 import redis
 
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
+from service.app import load_tokenizer
+from service.domain.tokens import Tokenizer
 
 
 def engines() -> list[Path]:
@@ -46,3 +48,9 @@ def store_url(embedded: EmbeddedStore) -> str:
     client.flushall()
     client.close()
     return embedded.url
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """The tokenizer with the real vocabularies, which take a second to build."""
+    return load_tokenizer()

@@ -75,7 +75,7 @@ class Exchange:
     produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
     stream: EventStream | None = None  # the reader of a streamed answer
     granted: bool = False  # the rate limiter let it pass
-    responded: bool = False  # the response flow has begun
+    responded: int = 0  # steps of the response flow that have begun
     started: bool = False  # the answer's head has left
     outcome: str = "open"  # how it ended: one of service.domain.usage.OUTCOMES
     notes: dict[str, object] = field(default_factory=dict)  # facts for the log

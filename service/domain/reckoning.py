@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from service.domain.errors import UpstreamFailed
 from service.domain.exchange import Answer, Exchange
 from service.domain.stream import EventStream, produced
+from service.domain.tokens import Tokenizer
 from service.domain.usage import NOTHING, Usage, provided
+
+INLINE = 8_192  # bytes of a stream whose tokens are counted on the event loop
 
 Count = Callable[[str], int]  # text to tokens
 FREE = ("rejected", "upstream_refused", "upstream_error")  # outcomes in which nothing was produced
@@ -27,6 +31,45 @@ class Produced:
             self._tokens += self._count(text)
         kept, dropped = self._stream.kept, self._stream.dropped
         return self._tokens if not dropped or not kept else self._tokens * (kept + dropped) // kept
+
+
+class Reckoner:
+    """Says what exchanges used, counting with the tokenizer where the provider does not say."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def follow(self, exchange: Exchange, stream: EventStream) -> None:
+        """The exchange's answer is this stream: `exchange.produced` says from now on what was used so far."""
+        produced = Produced(stream, self._count(exchange))
+        exchange.stream = stream
+        exchange.produced = lambda: Usage(self._prompt(exchange), produced.tokens(), "local")
+
+    def reckoning(self, exchange: Exchange) -> Callable[[], Usage]:
+        """What will say what was used, in whatever thread; `exchange.produced` is over."""
+        streamed, exchange.produced = exchange.produced, None
+        prompt = partial(self._prompt, exchange)
+        return partial(reckon, exchange, streamed=streamed, prompt=prompt, count=self._count(exchange))
+
+    def _prompt(self, exchange: Exchange) -> int:
+        """The prompt's tokens: as estimated, or counted now where nobody asked before."""
+        if exchange.estimate is not None:
+            return exchange.estimate.prompt
+        if exchange.chat is None:
+            return 0
+        return self._tokenizer.prompt(exchange.chat.document, exchange.chat.model)
+
+    def _count(self, exchange: Exchange) -> Count:
+        model = exchange.chat.model if exchange.chat else ""
+        return partial(self._tokenizer.count, model=model)
+
+
+def is_long(exchange: Exchange) -> bool:
+    """Whether reckoning may take so long that it should not be done on the event loop."""
+    if exchange.stream is not None:
+        return exchange.stream.usage is None and exchange.stream.kept > INLINE
+    body = exchange.answer.body if exchange.answer else b""
+    return isinstance(body, bytes) and len(body) > 8 * INLINE
 
 
 def reckon(

@@ -52,9 +52,10 @@ class Outbox:
     async def empty(self, grace: float) -> None:
         """Hurry: what cannot be delivered within so many seconds is dropped, and counted."""
         self._hurry.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._letters.join()
+        if self.waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._letters.join()
         self.dropped += self.waiting
         self.waiting = 0
 

@@ -1,0 +1,63 @@
+"""Outbox: what it keeps, in which order it goes, and what is counted."""
+
+import asyncio
+
+from service.adapters.ledger import LedgerAway
+from service.adapters.ledger.outbox import Letter, Outbox
+from tests.adapters.ledger.world import asked, eventually, used
+
+
+class Away:
+    """A ledger that is away for so many tries."""
+
+    def __init__(self, tries: int) -> None:
+        self.tries = tries
+        self.got: list[int] = []
+
+    async def send(self, letter: Letter) -> None:
+        self.tries -= 1
+        if self.tries >= 0:
+            raise LedgerAway("gone", unknown=False)
+        self.got.append(letter.usage.completion)
+
+
+def letter(number: int) -> Letter:
+    return Letter("settle", asked(1), used(number))
+
+
+async def test_letters_go_out_in_order_once_the_ledger_is_back() -> None:
+    ledger = Away(2)
+    outbox = Outbox(ledger.send)
+    for number in range(3):
+        outbox.put(letter(number))
+    running = asyncio.create_task(outbox.run())
+    await eventually(lambda: outbox.waiting == 0)
+    running.cancel()
+    assert ledger.got == [0, 1, 2]
+
+
+async def test_the_letter_under_way_is_waiting_too() -> None:
+    outbox = Outbox(Away(10**6).send)
+    running = asyncio.create_task(outbox.run())
+    outbox.put(letter(1))
+    await asyncio.sleep(0)
+    assert outbox.waiting == 1
+    running.cancel()
+
+
+async def test_above_its_bound_letters_are_dropped_and_counted() -> None:
+    outbox = Outbox(Away(0).send, most=2)
+    for number in range(5):
+        outbox.put(letter(number))
+    assert (outbox.waiting, outbox.dropped) == (2, 3)
+
+
+async def test_in_a_hurry_it_does_not_wait_for_its_next_try() -> None:
+    ledger = Away(5)
+    outbox = Outbox(ledger.send)
+    running = asyncio.create_task(outbox.run())
+    outbox.put(letter(1))
+    await eventually(lambda: ledger.tries <= 1)  # by now it waits for more than half a second
+    await outbox.empty(grace=5.0)
+    running.cancel()
+    assert (ledger.got, outbox.dropped) == ([1], 0)

@@ -74,12 +74,12 @@ class Calls:
         flags = (int(first), int(mark), forget)
         return self.run(self.scripts.settle, parts, now, _late(now, not_after), rid, verb, *flags)
 
-    def release(self, now: int, rid: str, *parts: Part, not_after: int | None = None) -> Answer:
+    def release(self, now: int | str, rid: str, *parts: Part, not_after: int | None = None) -> Answer:
         return self.settle(now, rid, *parts, verb="release", mark=True, not_after=not_after)
 
     def renew(
         self,
-        now: int,
+        now: int | str,
         rid: str,
         *parts: Part,
         lease: int = LEASE,
@@ -88,10 +88,10 @@ class Calls:
     ) -> Answer:
         return self.run(self.scripts.renew, parts, now, _late(now, not_after), rid, lease, lost)
 
-    def peek(self, now: int, *parts: Part) -> Answer:
+    def peek(self, now: int | str, *parts: Part) -> Answer:
         return self.run(self.scripts.peek, parts, now)
 
-    def reset(self, now: int, *parts: Part) -> Answer:
+    def reset(self, now: int | str, *parts: Part) -> Answer:
         return self.run(self.scripts.reset, parts, now)
 
     def everything(self) -> dict[bytes, Any]:

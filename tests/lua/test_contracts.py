@@ -1,15 +1,21 @@
 """The scripts' contracts: what their headers say is what their code uses, and every engine takes them."""
 
+import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from service.adapters.ledger import scripts as lua
+from service.domain.policy import Policy
+from tests.lua.calls import START, Calls, of
 
 FILES = sorted(lua.folder().glob("*.lua"))
 CALLED = [file for file in FILES if file.name != "account.lua"]
+MINUTE = Policy(name="minute", per=(), limit=10, window=60_000)
 MOST_LINES = 560
 MOST_BYTES = 28_000  # of all files together
 
@@ -124,3 +130,39 @@ def test_the_cellar_stays_small() -> None:
 @every_file
 def test_no_line_is_too_long(file: Path) -> None:
     assert max(map(len, file.read_text().splitlines())) <= 120
+
+
+def test_the_page_beside_them_names_every_script_and_every_sort_of_field() -> None:
+    page = (lua.folder() / "README.md").read_text()
+    for name in (*lua.NAMES, "account.lua", "~", "~<id>", "!<id>"):
+        assert f"`{name}`" in page
+
+
+def test_what_the_page_says_a_call_costs_is_what_it_costs(calls: Calls) -> None:
+    def commands(call: Callable[[], object]) -> set[str]:
+        calls.server.config_resetstat()
+        call()
+        counted: Any = calls.server.info("commandstats")
+        names = {name.removeprefix("cmdstat_").upper() for name in counted}
+        return {name for name in names if not name.startswith(("CONFIG", "INFO", "EVALSHA"))}
+
+    part, more = of(MINUTE, 4), of(MINUTE, 9)
+    assert commands(lambda: calls.reserve("", "a", part)) == {"TIME", "HMGET", "HSET", "PEXPIRE"}
+    assert commands(lambda: calls.reserve("", "b", part)) == {"TIME", "HMGET", "HSET"}
+    assert commands(lambda: calls.reserve("", "c", more)) == {"TIME", "HMGET"}
+    assert commands(lambda: calls.settle("", "b", part)) == {"TIME", "HMGET", "HDEL", "HSET"}
+    assert commands(lambda: calls.renew("", "a", part)) == {"TIME", "HMGET", "HSET"}
+    assert commands(lambda: calls.peek("", part)) == {"TIME", "HMGET"}
+
+
+MOST_IDLE, MOST_OPEN = 700, 1_000  # bytes
+
+
+def test_a_subject_costs_what_the_page_says(calls: Calls) -> None:
+    four = [
+        of(dataclasses.replace(MINUTE, name=f"policy-{number}", limit=20_000), 1_500) for number in range(4)
+    ]
+    calls.reserve(START, "r" * 16, *four)
+    assert int(calls.server.memory_usage("w1:{alice}", samples=0) or 0) <= MOST_OPEN
+    calls.settle(START, "r" * 16, *four)
+    assert int(calls.server.memory_usage("w1:{alice}", samples=0) or 0) <= MOST_IDLE

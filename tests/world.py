@@ -86,9 +86,13 @@ def piece(data: bytes) -> bytes:
 
 @dataclass
 class Model:
-    """A server that says bytes as told, the same to every request, and remembers what it heard."""
+    """A server that says bytes as told, the same to every request, and remembers what it heard.
+
+    `notice` is called when it has heard a request.
+    """
 
     words: Words = ()
+    notice: Callable[[], None] = lambda: None
     url: str = ""
     heard: list[bytes] = field(default_factory=list)
     open: int = 0  # connections
@@ -148,6 +152,7 @@ class Model:
             if line.startswith(b"content-length:"):
                 request += await reader.readexactly(int(line.partition(b":")[2]))
         self.heard.append(request)
+        self.notice()
         for word in self.words:
             if isinstance(word, asyncio.Event):
                 await word.wait()
@@ -174,7 +179,7 @@ class Client:
     """A client that speaks ASGI by hand: it sends its body in pieces, may stall, and leaves when told.
 
     `body` is sent piece by piece; None is where it hesitates for ever. Once it is `stalling` it takes no
-    more: `send` blocks, whatever happens then.
+    more: `send` blocks, whatever happens then. It is asked after each message.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import redis
 import yaml
 
 from service.app import default_definition
@@ -150,13 +151,16 @@ def simulating(*arguments: str) -> Iterator[str]:
         yield program.line().split()[-1]
 
 
-def definition(folder: Path, *policies: Mapping[str, object], **members: object) -> Path:
+def definition(
+    folder: Path, *policies: Mapping[str, object], default_completion: int = 1024, **members: object
+) -> Path:
     """The definition that comes with Weir, with these policies and these members of x-weir instead."""
     document = yaml.safe_load(default_definition().read_text())
     document["x-weir"].update({name.replace("_", "-"): value for name, value in members.items()})
     for step in document["x-weir"]["flows"]["request"]:
         if "rate-limit-ai-tokens" in step and policies:
-            step["rate-limit-ai-tokens"]["policies"] = list(policies)
+            limiter = {"policies": list(policies), "default-completion": default_completion}
+            step["rate-limit-ai-tokens"].update(limiter)
     file = folder / "definition.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return file
@@ -203,3 +207,10 @@ def _end(program: Program) -> None:
             program.process.wait(5)
         os.killpg(program.pid, signal.SIGKILL)
     program.ended()
+
+
+def open_reservations(url: str) -> int:
+    """How many reservations stand in a ledger, one for each subject that a request concerned."""
+    with redis.Redis.from_url(url) as client:
+        names = [name for key in client.scan_iter("w1:*") for name in client.hkeys(key)]
+    return sum(1 for name in names if name.startswith(b"~") and len(name) > 1)

@@ -281,6 +281,14 @@ def test_a_clock_that_goes_back_reopens_no_window(calls: Calls) -> None:
         assert calls.reserve(START - back, f"b{back}", of(WINDOW, 1)).status == "refused"
 
 
+def test_a_clock_that_goes_back_by_hours_reopens_no_longer_window(calls: Calls) -> None:
+    day = Policy(name="day", per=(), limit=100, window=86_400_000, algorithm=Algorithm.FIXED_WINDOW)
+    later = START + day.window
+    calls.reserve(later, "r", of(day, 100))
+    answer = calls.reserve(later - 20 * 3_600_000, "s", of(day, 1))  # in the day before
+    assert (answer.status, answer.wait > 20 * 3_600_000) == ("refused", True)
+
+
 def test_refusals_alone_bring_an_account_back_with_a_clock_that_fell_far_back(calls: Calls) -> None:
     """Charges stay; but were the fall forgotten at each refusal, they would stay for a year."""
     year = 365 * 86_400_000

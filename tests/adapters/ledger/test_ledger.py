@@ -346,6 +346,48 @@ async def test_a_server_that_became_a_replica_is_away_until_it_is_none(
         assert (await ledger.reserve(asked(1))).granted
 
 
+async def test_a_server_without_its_replicas_is_away_and_has_done_nothing(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url) as ledger:
+        direct.config_set("min-replicas-to-write", 1)
+        reservation = asked(1)
+        with pytest.raises(LedgerAway):
+            await ledger.reserve(reservation)
+        assert not reservation.uncertain
+        direct.config_set("min-replicas-to-write", 0)
+        assert (await ledger.reserve(reservation)).charged == (1_000,)
+
+
+async def test_a_server_that_pauses_its_clients_is_not_waited_for(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url) as ledger:
+        reservation = asked(300)
+        direct.client_pause(600)
+        began = time.monotonic()
+        with pytest.raises(LedgerAway):
+            await ledger.reserve(reservation)
+        assert time.monotonic() - began < 0.5
+        await ledger.release(reservation)
+        await eventually(lambda: ledger.pending == 0)
+        assert (charged(direct), open_reservations(direct)) == (0, 0)
+
+
+async def test_a_ledger_emptied_under_open_requests_is_told_what_they_used(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url) as ledger:
+        reservations = [asked(50) for _ in range(10)]
+        for reservation in reservations:
+            await ledger.reserve(reservation)
+        direct.flushall()
+        statuses = [await ledger.settle(reservation, used(20)) for reservation in reservations]
+        assert set(statuses) == {"charged"}
+        assert charged(direct) == 200
+        assert not (await ledger.reserve(asked(801))).granted
+
+
 async def test_an_account_nobody_can_read_is_the_ledger_away_and_no_more(
     store: EmbeddedStore, direct: redis.Redis
 ) -> None:
@@ -482,6 +524,40 @@ async def test_a_ledgers_clock_that_leaps_costs_a_second_try_and_no_more(
         assert await ledger.settle(reservation, used(120)) == "settled"
         assert charged(direct) == 220
         assert heard == {("reserve", "ok"): 2, ("settle", "ok"): 1}
+
+
+async def test_a_clock_that_never_agrees_is_the_ledger_away(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    looks = 0
+
+    def falling() -> float:
+        nonlocal looks
+        looks += 1
+        return -60.0 * looks
+
+    heard: Counter[tuple[str, str]] = Counter()
+    link = Link(store.url, lua.load())
+    ledger = Ledger(
+        link, clock=falling, deadline=10**6, observe=lambda call, result, _: heard.update([(call, result)])
+    )
+    reservation = asked(300)
+    with pytest.raises(LedgerAway, match="late"):
+        await ledger.reserve(reservation)
+    assert (reservation.uncertain, ledger.available, heard) == (False, True, {("reserve", "late"): 2})
+    assert not direct.exists(ALICE)
+    await link.close()
+
+
+async def test_a_reservation_that_was_released_is_not_reserved_again(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url) as ledger:
+        reservation = asked(300)
+        await ledger.release(reservation)
+        with pytest.raises(LedgerAway, match="aborted"):
+            await ledger.reserve(reservation)
+        assert (charged(direct), ledger.reservations) == (0, 0)
 
 
 async def test_a_worker_that_does_not_know_the_time_yet_leaves_no_marker_for_ever(

@@ -31,6 +31,7 @@ ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
 JSON = json.dumps(ASKED).encode()
 STREAMED = json.dumps({**ASKED, "stream": True}).encode()
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+EMPTY = (whole(b"{}"),)
 
 Order = list[str]
 
@@ -72,7 +73,7 @@ async def walked(
     world: Callable[..., World],
     *,
     body: bytes = JSON,
-    words: Words = (whole(b"{}"),),
+    words: Words = EMPTY,
     request: Sequence[Any] = (),
     **how: Any,
 ) -> Client:

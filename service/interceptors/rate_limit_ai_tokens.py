@@ -29,7 +29,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=kebab)
 
-    policies: Annotated[tuple[PolicyOptions, ...], Field(min_length=1, max_length=64)]
+    policies: Annotated[tuple[PolicyOptions, ...], Field(max_length=64)]
     remaining_header: bool = False
     missing_user: Literal["share", "refuse"] = "share"
     default_completion: Annotated[int, Field(ge=1, le=10**9)] = 1024
@@ -37,10 +37,12 @@ class Options(BaseModel):
 
     @field_validator("policies")
     @classmethod
-    def _named_once(cls, policies: tuple[PolicyOptions, ...]) -> tuple[PolicyOptions, ...]:
+    def _some_each_named_once(cls, policies: tuple[PolicyOptions, ...]) -> tuple[PolicyOptions, ...]:
+        if not policies:  # said here: pydantic's own bound counts those that are right, and complains twice
+            raise ValueError("expected at least one policy, not none")
         names = [policy.name for policy in policies]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"expected each name once, but {', '.join(twice)} stands there again")
+            raise ValueError(f"expected each name once, not {', '.join(twice)} again")
         return policies
 
 

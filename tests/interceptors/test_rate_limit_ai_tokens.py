@@ -1,0 +1,426 @@
+"""The step `rate-limit-ai-tokens`: what it reserves for whom, what it lets pass, and what it is told."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import redis
+
+from service.adapters.ledger.embedded import EmbeddedStore, server_program
+from service.domain.api import DefinitionError
+from service.domain.tokens import Tokenizer
+from service.domain.usage import Estimate
+from service.settings import Secret, Settings
+from tests.world import STALL, TOKENS, Client, Model, World, becomes, decoded, whole
+
+PROMPT = 8  # tokens of "Hi"
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+USED = whole(b'{"usage":{"prompt_tokens":9,"completion_tokens":7}}')
+
+Built = Callable[..., World]
+
+
+@pytest.fixture
+def world(store_url: str, tokenizer: Tokenizer) -> Built:
+    def make(upstream: str, *policies: Mapping[str, Any], **options: Any) -> World:
+        named = {name.replace("_", "-"): value for name, value in options.items()}
+        step = {"rate-limit-ai-tokens": {"policies": policies or [TOKENS], **named}}
+        return World(store_url, tokenizer, upstream, request=[step])
+
+    return make
+
+
+def asking(**members: Any) -> bytes:
+    return json.dumps({**CHAT, **members}).encode()
+
+
+async def asked(built: World, **members: Any) -> Client:
+    client = await built.client(asking(**members)).ask()
+    await built.quiet()
+    return client
+
+
+# What is estimated and reserved -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "completion"),
+    [
+        ({}, 1024),
+        ({"max_tokens": None}, 1024),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 7, "max_completion_tokens": 6}, 7),
+        ({"n": 3}, 3 * 1024),
+        ({"n": 3, "max_tokens": 5}, 15),
+    ],
+    ids=["nothing", "null", "old cap", "new cap", "both", "both, the old larger", "n", "n with a cap"],
+)
+async def test_the_completion_is_estimated_as_declared_for_each_choice(
+    members: dict[str, Any], completion: int, world: Built
+) -> None:
+    async with Model([USED]) as model, world(model.url) as built:
+        await asked(built, **members)
+        assert built.exchanges[0].estimate == Estimate(PROMPT, completion)
+        assert built.exchanges[0].notes["reserved"] == PROMPT + completion
+
+
+async def test_where_nothing_is_declared_the_default_is_the_operators(world: Built) -> None:
+    async with Model([USED]) as model, world(model.url, default_completion=50) as built:
+        await asked(built, n=2)
+        assert built.exchanges[0].estimate == Estimate(PROMPT, 100)
+
+
+async def test_a_long_prompt_is_counted_off_the_event_loop_to_the_same_number(
+    world: Built, tokenizer: Tokenizer
+) -> None:
+    messages = [{"role": "user", "content": "water under the weir " * 1000}]
+    async with Model([USED]) as model, world(model.url) as built:
+        await asked(built, messages=messages)
+        estimate = built.exchanges[0].estimate
+    assert estimate is not None
+    assert estimate.prompt == tokenizer.prompt({"messages": messages}, "gpt-4o")
+
+
+COUNTS = ["total-tokens", "prompt-tokens", "completion-tokens", "requests"]
+
+
+async def test_each_policy_charges_what_it_counts_and_keeps_what_was_used(world: Built) -> None:
+    policies = [{**TOKENS, "name": count, "count": count} for count in COUNTS]
+    policies.append({"name": "together", "per": ["credential"], "limit": 9, "count": "concurrent-requests"})
+    answered = asyncio.Event()
+    async with Model([answered, USED]) as model, world(model.url, *policies) as built:
+        client = built.client(asking(max_tokens=100)).start()
+        await becomes(lambda: model.heard)
+        charged = await built.charged(*policies)
+        assert charged == dict(zip([*COUNTS, "together"], [108, 8, 100, 1, 1], strict=True))
+        answered.set()
+        await client.over()
+        await built.quiet()
+        charged = await built.charged(*policies)
+        assert charged == dict(zip([*COUNTS, "together"], [16, 9, 7, 1, 0], strict=True))
+
+
+async def test_prompt_only_reserves_nothing_for_the_completion_and_charges_it_all_the_same(
+    world: Built,
+) -> None:
+    policy = {**TOKENS, "reserve": "prompt-only"}
+    answered = asyncio.Event()
+    async with Model([answered, USED]) as model, world(model.url, policy) as built:
+        client = built.client(asking(max_tokens=100)).start()
+        await becomes(lambda: model.heard)
+        assert await built.charged(policy) == {"tokens": PROMPT}
+        answered.set()
+        await client.over()
+        await built.quiet()
+        assert await built.charged(policy) == {"tokens": 16}
+
+
+@pytest.mark.parametrize(("used", "kind", "tokens"), [(7, "returned", 92), (200, "overrun", 101)])
+async def test_what_was_estimated_too_high_or_too_low_is_counted(
+    used: int, kind: str, tokens: int, world: Built
+) -> None:
+    words = [whole(b'{"usage":{"prompt_tokens":9,"completion_tokens":%d}}' % used)]
+    async with Model(words) as model, world(model.url) as built:
+        await asked(built, max_tokens=100)
+        assert built.metric("weir_tokens_total", kind="reserved") == PROMPT + 100
+        assert built.metric("weir_tokens_total", kind=kind) == tokens
+        assert (await built.charged(TOKENS))["tokens"] == 9 + used
+
+
+# Who is charged -----------------------------------------------------------------------------------
+
+PER_USER = {**TOKENS, "per": ["credential", "user"]}
+
+
+@pytest.mark.parametrize(
+    ("members", "user"),
+    [
+        ({"user": "alice"}, "alice"),
+        ({"safety_identifier": "alice"}, "alice"),
+        ({"user": "alice", "safety_identifier": "bob"}, "alice"),
+        ({"user": "", "safety_identifier": "bob"}, "bob"),
+        ({"user": " Alice "}, " Alice "),
+        ({"user": "\u00e9"}, "\u00e9"),
+        ({"user": "e\u0301"}, "e\u0301"),
+        ({"user": "u" * 256}, "u" * 256),
+        ({}, ""),
+        ({"user": None}, ""),
+    ],
+    ids=[
+        "user",
+        "safety identifier",
+        "both",
+        "an empty user",
+        "spaces and case",
+        "composed",
+        "decomposed",
+        "long",
+        "nobody",
+        "null",
+    ],
+)
+async def test_a_user_is_charged_under_the_name_as_it_is_written(
+    members: dict[str, Any], user: str, world: Built
+) -> None:
+    async with Model([USED]) as model, world(model.url, PER_USER) as built:
+        await asked(built, **members)
+        assert await built.charged(PER_USER, user=user) == {"tokens": 16}
+
+
+async def test_users_credentials_and_models_have_accounts_of_their_own(world: Built) -> None:
+    policies = [
+        {**TOKENS, "name": "-".join(per), "per": per} for per in (["user"], ["model"], ["credential"])
+    ]
+    policies.append({**TOKENS, "name": "all", "per": []})
+    async with Model([USED]) as model, world(model.url, *policies) as built:
+        for user, name in (("alice", "gpt-4o"), ("bob", "gpt-4o"), ("alice", "gpt-5")):
+            await asked(built, user=user, model=name)
+        for policy, seen, charged in (
+            (policies[0], {"user": "alice"}, 32),
+            (policies[0], {"user": "bob"}, 16),
+            (policies[0], {"user": "carol"}, 0),
+            (policies[1], {"model": "gpt-4o"}, 32),
+            (policies[1], {"model": "gpt-5"}, 16),
+            (policies[2], {}, 48),
+            (policies[2], {"key": "sk-other"}, 0),
+            (policies[3], {}, 48),
+        ):
+            assert list((await built.charged(policy, **seen)).values()) == [charged]
+
+
+async def test_who_names_no_user_is_refused_where_the_operator_says_so(world: Built) -> None:
+    async with Model([USED]) as model, world(model.url, missing_user="refuse") as built:
+        client = await asked(built)
+        assert client.status == 400
+        assert client.error["param"] == "user"
+        assert client.error["code"] == "missing_required_parameter"
+        assert (await asked(built, user="alice")).status == 200
+        assert len(model.heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "code"), [("u" * 257, "string_above_max_length"), ("a\x00b", "invalid_value")]
+)
+async def test_a_user_that_no_log_could_bear_is_refused(user: str, code: str, world: Built) -> None:
+    async with Model() as model, world(model.url) as built:
+        client = await asked(built, user=user)
+        assert client.status == 400
+        assert client.error["param"] == "user"
+        assert client.error["code"] == code
+
+
+# Refusing, in earnest and in shadow ---------------------------------------------------------------
+
+
+async def test_a_refusal_changes_nothing(world: Built, store_url: str) -> None:
+    """Not with the policies that would have granted it either."""
+
+    def everything() -> list[bytes | None]:
+        with redis.Redis.from_url(store_url) as store:
+            return [store.dump(key) for key in sorted(store.scan_iter())]
+
+    tight = {**TOKENS, "name": "tight", "limit": 120}
+    async with Model([USED]) as model, world(model.url, PER_USER, tight) as built:
+        await asked(built, max_tokens=100, user="alice")
+        before = everything()
+        assert before
+        client = await asked(built, max_tokens=100, user="alice")
+        assert client.status == 429
+        assert "(policy tight)" in client.error["message"]
+        assert everything() == before
+        assert built.metric("weir_refusals_total", policy="tight", reason="limit", enforced="true") == 1
+    record = built.records("exchange.response")[-1]
+    assert record["policy"] == "tight"
+    assert record["used"]["prompt"] == 0
+
+
+async def test_a_policy_in_shadow_says_that_it_would_refuse_and_does_not(world: Built) -> None:
+    shadow = {**TOKENS, "name": "shadow", "limit": 5, "enforce": False}
+    async with Model([USED]) as model, world(model.url, TOKENS, shadow) as built:
+        client = await asked(built)
+        assert client.status == 200
+        assert client.field("x-ratelimit-limit-tokens") == str(TOKENS["limit"])
+        assert await built.charged(shadow) == {"shadow": 16}
+        assert built.metric("weir_refusals_total", policy="shadow", reason="limit", enforced="false") == 1
+    (record,) = built.records("exchange.response")
+    assert record["shadow"] == ["shadow"]
+    assert "policy" not in record
+
+
+async def test_what_can_never_fit_is_counted_as_such(world: Built) -> None:
+    async with Model() as model, world(model.url, {**TOKENS, "limit": 5}) as built:
+        assert (await asked(built)).status == 429
+        assert built.metric("weir_refusals_total", policy="tokens", reason="never") == 1
+
+
+async def test_burst_is_accepted_beyond_the_limit(world: Built) -> None:
+    """10 % of 1,000 leave room for 1,032 and not for 1,132."""
+    async with Model([USED]) as model, world(model.url, {**TOKENS, "limit": 1000, "burst": "10%"}) as built:
+        assert (await asked(built)).status == 200
+    async with Model([USED]) as model, world(model.url, {**TOKENS, "limit": 1000, "burst": "10%"}) as built:
+        assert (await asked(built, max_tokens=1100)).status == 429
+
+
+# The ledger is away -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "status", "degraded"), [(3, 503, None), (2, 200, "lenient, shadow")], ids=["strict", "lenient"]
+)
+async def test_one_enforced_policy_that_refuses_without_the_ledger_is_enough(
+    count: int, status: int, degraded: str | None, tokenizer: Tokenizer
+) -> None:
+    lenient = {**TOKENS, "name": "lenient", "on-ledger-failure": "allow"}
+    policies = [lenient, {**TOKENS, "name": "shadow", "enforce": False}, {**TOKENS, "name": "strict"}]
+    flow = [{"rate-limit-ai-tokens": {"policies": policies[:count]}}]
+    with EmbeddedStore(server_program()) as store:
+        store.stop()
+        async with Model([USED]) as model, World(store.url, tokenizer, model.url, request=flow) as built:
+            client = await asked(built)
+            assert client.status == status
+            assert client.field("x-weir-degraded") == degraded
+            store.start()
+            await becomes(lambda: not built.tools.ledger.pending)
+
+
+# A worker that died -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("on_lost", "left"), [("charge", 108), ("release", 0)])
+async def test_what_a_dead_worker_reserved_ends_with_its_lease(
+    on_lost: str, left: int, store_url: str, tokenizer: Tokenizer
+) -> None:
+    """A worker whose life never began renews nothing, as a dead one."""
+    step = {"rate-limit-ai-tokens": {"policies": [TOKENS], "on-lost": on_lost}}
+    settings = Settings(digest_key=Secret("a digest key of the tests"), lease=0.05)
+    free = whole(b'{"usage":{"prompt_tokens":0,"completion_tokens":0}}')
+    async with Model([STALL]) as silent, Model([free]) as model:
+        dead = World(store_url, tokenizer, silent.url, request=[step], settings=settings)
+        client = dead.client(asking(max_tokens=100)).start()
+        await becomes(lambda: silent.heard)
+        (lost,) = dead.reservations()
+        async with World(store_url, tokenizer, model.url, request=[step]) as built:
+            while lost in built.reservations():
+                await asked(built)
+            assert await built.charged(TOKENS) == {"tokens": left}
+        async with dead:
+            client.leave()
+            await client.over()
+
+
+# Options ------------------------------------------------------------------------------------------
+
+LEAST = {"name": "a", "per": ["user"], "limit": 1, "window": "1m"}
+KINDS = "'total-tokens', 'prompt-tokens', 'completion-tokens', 'requests' or 'concurrent-requests'"
+MEMBERS = "algorithm, burst, count, enforce, limit, name, on-ledger-failure, per, reserve, window"
+MISSING = "expected a value, but it is missing"
+WINDOW = "expected a window such as 30s, 1m, 24h or 30d, not"
+
+
+def step(**options: Any) -> dict[str, Any]:
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return {"policies": [LEAST], **named}
+
+
+def policy(**options: Any) -> dict[str, Any]:
+    named = {**LEAST, **{name.replace("_", "-"): value for name, value in options.items()}}
+    return {"policies": [{name: value for name, value in named.items() if value is not None}]}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, f".policies: {MISSING}"),
+        (step(policies=[]), ".policies: expected at least one policy, not none"),
+        (step(policies={}), ".policies: expected a valid array, not an object"),
+        (
+            step(policies=[{**LEAST, "name": f"a{n}"} for n in range(65)]),
+            ".policies: expected to have at most 64 items after validation, not 65",
+        ),
+        (step(policies=[LEAST, LEAST]), ".policies: expected each name once, not a again"),
+        (step(remaining_header="yes"), '.remaining-header: expected a valid boolean, not "yes"'),
+        (
+            {**step(), "remaining_header": True},
+            ".remaining_header: expected one of default-completion, missing-user, on-lost, policies, "
+            'remaining-header (did you mean "remaining-header"?)',
+        ),
+        (step(missing_user="drop"), ".missing-user: expected 'share' or 'refuse', not \"drop\""),
+        (step(default_completion=0), ".default-completion: expected greater than or equal to 1, not 0"),
+        (
+            step(default_completion=10**9 + 1),
+            ".default-completion: expected less than or equal to 1000000000, not 1000000001",
+        ),
+        (step(default_completion=1.5), ".default-completion: expected a valid integer, not 1.5"),
+        (step(default_completion=True), ".default-completion: expected a valid integer, not true"),
+        (step(on_lost="keep"), ".on-lost: expected 'charge' or 'release', not \"keep\""),
+        (
+            policy(name="A"),
+            ".policies[0].name: expected to match pattern '^[a-z][a-z0-9-]{0,31}$', not \"A\"",
+        ),
+        (policy(name=None), f".policies[0].name: {MISSING}"),
+        (policy(per=["ip"]), ".policies[0].per[0]: expected 'credential', 'user' or 'model', not \"ip\""),
+        (policy(per="user"), '.policies[0].per: expected a valid array, not "user"'),
+        (policy(per=None), f".policies[0].per: {MISSING}"),
+        (policy(limit=0), ".policies[0].limit: expected greater than or equal to 1, not 0"),
+        (
+            policy(limit=10**12 + 1),
+            ".policies[0].limit: expected less than or equal to 1000000000000, not 1000000000001",
+        ),
+        (policy(limit="1"), '.policies[0].limit: expected a valid integer, not "1"'),
+        (policy(limit=None), f".policies[0].limit: {MISSING}"),
+        (policy(window="1w"), f'.policies[0].window: {WINDOW} "1w"'),
+        (policy(window="month"), f'.policies[0].window: {WINDOW} "month"'),
+        (policy(window="0s"), ".policies[0].window: expected greater than 0, not 0"),
+        (policy(window=60), f".policies[0].window: {WINDOW} 60"),
+        (
+            policy(window=None),
+            ".policies[0]: expected a window such as 1m, as count is not concurrent-requests, not an object",
+        ),
+        (
+            policy(count="concurrent-requests"),
+            ".policies[0]: expected neither window nor algorithm beside count: concurrent-requests, "
+            "not an object",
+        ),
+        (policy(count="cost"), f'.policies[0].count: expected {KINDS}, not "cost"'),
+        (
+            policy(algorithm="sliding-window"),
+            ".policies[0].algorithm: expected 'leaky-bucket' or 'fixed-window', not \"sliding-window\" "
+            '(did you mean "fixed-window"?)',
+        ),
+        (policy(burst=10), ".policies[0].burst: expected a whole percentage such as 10%, not 10"),
+        (policy(burst="10"), '.policies[0].burst: expected a whole percentage such as 10%, not "10"'),
+        (policy(burst="1001%"), ".policies[0].burst: expected less than or equal to 1000, not 1001"),
+        (policy(enforce="no"), '.policies[0].enforce: expected a valid boolean, not "no"'),
+        (
+            policy(reserve="learned"),
+            ".policies[0].reserve: expected 'declared' or 'prompt-only', not \"learned\" "
+            '(did you mean "declared"?)',
+        ),
+        (
+            policy(on_ledger_failure="local"),
+            ".policies[0].on-ledger-failure: expected 'refuse' or 'allow', not \"local\"",
+        ),
+        (policy(when={}), f".policies[0].when: expected one of {MEMBERS}"),
+        (policy(timezone="UTC"), f".policies[0].timezone: expected one of {MEMBERS}"),
+        (policy(weights={}), f".policies[0].weights: expected one of {MEMBERS}"),
+    ],
+    ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
+)
+def test_an_option_that_is_none_is_refused_with_its_place_and_what_was_expected(
+    options: Mapping[str, Any], said: str
+) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        decoded([{"rate-limit-ai-tokens": options}], [])
+    (error,) = refused.value.errors
+    place, _, rest = error.partition(": x-weir.flows.request[0].rate-limit-ai-tokens")
+    assert place.startswith("test.yaml:1:")
+    assert rest == said
+
+
+def test_it_takes_part_in_the_request_flow_alone() -> None:
+    with pytest.raises(DefinitionError, match="expected in no other flow than request"):
+        decoded([], [{"rate-limit-ai-tokens": {"policies": [LEAST]}}])

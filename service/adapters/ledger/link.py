@@ -32,8 +32,9 @@ class _Call:
     arguments: Sequence[Argument]
     answer: "asyncio.Future[list[bytes | int]]"
 
-    def command(self) -> tuple[Argument, ...]:
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
+    def command(self, *, in_full: bool) -> tuple[Argument, ...]:
+        how = ("EVAL", self.script.text) if in_full else ("EVALSHA", self.script.sha)
+        return (*how, len(self.keys), *self.keys, *self.arguments)
 
 
 class Link:
@@ -127,7 +128,9 @@ class Link:
             unloaded = await self._exchange(connection, batch)
             if unloaded:
                 await self._load(connection)
-                await self._exchange(connection, unloaded)
+                unloaded = await self._exchange(connection, unloaded)
+            if unloaded:  # forgotten again in between
+                await self._exchange(connection, unloaded, in_full=True)
         except (RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
             _fail(batch, _reason(error), unknown=True)
@@ -137,14 +140,16 @@ class Link:
             if self._waiting and self._flush is None:
                 self._flush = asyncio.get_running_loop().call_soon(self._dispatch)
 
-    async def _exchange(self, connection: AbstractConnection, batch: list[_Call]) -> list[_Call]:
+    async def _exchange(
+        self, connection: AbstractConnection, batch: list[_Call], *, in_full: bool = False
+    ) -> list[_Call]:
         """One write, then the answers in order. Returns the calls whose script the server does not know."""
         try:
             await _connect(connection)
         except (RedisError, OSError) as error:
             _fail(batch, _reason(error), unknown=False)
             return []
-        commands = connection.pack_commands([call.command() for call in batch])
+        commands = connection.pack_commands([call.command(in_full=in_full) for call in batch])
         await connection.send_packed_command(commands, check_health=False)
         unloaded = []
         for call in batch:

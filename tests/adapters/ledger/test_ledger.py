@@ -142,7 +142,7 @@ async def test_while_the_server_is_frozen_a_reserve_ends_within_its_deadline(
             began = time.monotonic()
             with pytest.raises(LedgerAway):
                 await ledger.reserve(reservation)
-            assert 0.2 < time.monotonic() - began < 0.6
+            assert 0.2 < time.monotonic() - began < 1.0
             assert reservation.uncertain
             assert await ledger.release(reservation) == "pending"
             assert ledger.pending == 1
@@ -194,7 +194,7 @@ async def test_a_wire_that_carries_nothing_is_not_waited_for(store: EmbeddedStor
         reservation = asked(1)
         with pytest.raises(LedgerAway):
             await ledger.reserve(reservation)
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 1.0
         await link.close()
 
 
@@ -364,11 +364,11 @@ async def test_a_server_that_pauses_its_clients_is_not_waited_for(
 ) -> None:
     async with opened(store.url) as ledger:
         reservation = asked(300)
-        direct.client_pause(600)
+        direct.client_pause(1_500)
         began = time.monotonic()
         with pytest.raises(LedgerAway):
             await ledger.reserve(reservation)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.0
         await ledger.release(reservation)
         await eventually(lambda: ledger.pending == 0)
         assert (charged(direct), open_reservations(direct)) == (0, 0)

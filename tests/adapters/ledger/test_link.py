@@ -114,6 +114,18 @@ async def test_scripts_the_server_has_forgotten_are_loaded_and_run_once(
     assert direct.llen("list") == 20
 
 
+async def test_scripts_forgotten_again_and_again_are_nobodys_error(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with Wire(store.url) as wire:
+        wire.overhear = lambda data: direct.script_flush() if b"EVALSHA" in data else None
+        link = Link(wire.url, with_echo())
+        answers = await asyncio.gather(*(link.run(NUMBERED, ["list"], [n], deadline=5.0) for n in range(5)))
+        assert sorted(numbers[0] for _, numbers in answers) == [1, 2, 3, 4, 5]
+        assert direct.llen("list") == 5
+        await link.close()
+
+
 async def test_where_nobody_listens_nothing_was_carried_out() -> None:
     link = Link("unix:///nowhere/at/all", with_echo())
     with pytest.raises(LedgerAway) as away:

@@ -52,9 +52,7 @@ class History:
     def level(self, now: int) -> int:
         level, time, limit, window = 0, now, 1, 1
         for kind, at, what in [*self.events, ("look", now, None)]:
-            if kind == "back":
-                time = at
-            elif kind == "limit" and limit == 1:
+            if kind == "back" or (kind == "limit" and limit == 1):
                 time = at
             elif self.algorithm is Algorithm.LEAKY_BUCKET and at > time:
                 level = max(0, level - arithmetic.drained(limit, window, since=time, until=at))

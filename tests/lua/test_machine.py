@@ -97,9 +97,8 @@ class Machine(RuleBasedStateMachine):
     def agree(self, answer: list[Any], expected: list[Any]) -> None:
         assert answer == expected
         for key in (ALICE, EVERYONE):
-            raw = self.server.hgetall(key)
-            assert isinstance(raw, dict)
-            fields = {bytes(name).decode(): bytes(value).decode() for name, value in raw.items()}
+            raw: Any = self.server.hgetall(key)
+            fields = {name.decode(): value.decode() for name, value in raw.items()}
             assert fields == self.ledger.subjects.get(key, Subject()).fields()
         self.check_promises()
 
@@ -130,7 +129,8 @@ class Machine(RuleBasedStateMachine):
         return one.time - self.now > max(arithmetic.GRACE, one.window)
 
     def dumps(self) -> dict[bytes, Any]:
-        return {bytes(key): self.server.dump(key) for key in self.server.keys("*")}
+        keys: Any = self.server.keys("*")
+        return {key: self.server.dump(key) for key in keys}
 
     def forget_gone(self) -> None:
         """What has ended by its lease is open no more."""

@@ -1,9 +1,11 @@
 """The world around a ledger: conditions to wait for, claims, and a wire that loses answers."""
 
 import asyncio
+import os
+import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import redis
 
 from service.adapters.ledger import Ledger, Reservation
 from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.embedded import EmbeddedStore
 from service.adapters.ledger.link import Link
 from service.domain.account import Algorithm
 from service.domain.policy import Claim, Count, Policy
@@ -50,6 +53,15 @@ async def eventually(condition: Callable[[], object], within: float = 10.0) -> N
             return
         assert moment < until, "it did not come so"
         await asyncio.sleep(0.002)
+
+
+@contextmanager
+def frozen(store: EmbeddedStore) -> Iterator[None]:
+    os.kill(store.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(store.pid, signal.SIGCONT)
 
 
 @asynccontextmanager

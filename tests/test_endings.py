@@ -108,6 +108,12 @@ async def is_cancelled(client: Client, model: Model) -> None:
     client.task.cancel()
 
 
+async def is_cancelled_while_it_sends(client: Client, model: Model) -> None:
+    await becomes(lambda: client.stalled)
+    assert client.task is not None
+    client.task.cancel()
+
+
 async def fail(exchange: Exchange) -> None:
     raise RuntimeError("a step of ours is broken")
 
@@ -251,6 +257,8 @@ ENDINGS = [
     Ending("a promise is broken", "complete", 200, PROVIDED, "provider", [whole(ANSWER)], tail=b"}",
            request=[Options(request=promise_to_fail), LIMITED], complaints=1),
     # The worker has to end.
+    Ending("stopped while it refuses", "rejected", 429, 0, "none", act=is_cancelled_while_it_sends,
+           stalling=at_the_head, request=TIGHT, calls=0, connection="none"),
     Ending("stopped mid-stream", "stopped", 200, PROMPT + 2, "local",
            [STREAM, piece(HELLO), piece(THERE), STALL], act=is_cancelled, stream=True, connection="closed"),
 ]

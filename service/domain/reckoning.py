@@ -85,11 +85,8 @@ def reckon(
     answer = exchange.answer
     if exchange.chat is None or exchange.times.sent is None or exchange.outcome in FREE:
         return NOTHING
-    if exchange.stream is not None:
-        if exchange.stream.usage is not None:
-            return exchange.stream.usage
-        if streamed is not None:
-            return streamed()
+    if exchange.stream is not None and streamed is not None:
+        return exchange.stream.usage or streamed()
     if answer is None or answer.own:
         return _as_reserved(exchange)
     if answer.status >= 400 or not isinstance(answer.body, bytes):

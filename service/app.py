@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import time
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from starlette.routing import Route, Router
 
 from service import __version__, interceptors
@@ -27,6 +29,7 @@ from service.gateway import CHAT, MODELS, OTHER, Gateway, Parts
 from service.settings import Settings
 
 DEFINITION = "OpenAI_Chat_Completions_API.yaml"
+LONGEST_REMEMBERED = 512  # characters of a text whose digest is made once
 TICK = 1.0  # s between two looks at what changes by itself
 
 
@@ -75,11 +78,12 @@ def load_tokenizer() -> Tokenizer:
 def digester(key: str) -> Callable[[str], str]:
     """Keyed digests (HMAC-SHA-256, 128 bits, 22 characters) of what must not be seen."""
 
-    def digest(text: str) -> str:
-        made = hmac.digest(key.encode(), text.encode(), hashlib.sha256)[:16]
-        return base64.urlsafe_b64encode(made).decode().rstrip("=")
+    def made(text: str) -> str:
+        digest = hmac.digest(key.encode(), text.encode(), hashlib.sha256)[:16]
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
-    return digest
+    remembered = functools.lru_cache(maxsize=8192)(made)
+    return lambda text: remembered(text) if len(text) <= LONGEST_REMEMBERED else made(text)
 
 
 def build(
@@ -110,6 +114,8 @@ def build(
         logs.start()
         logs.adopt()
         await ledger.open()
+        with anyio.CancelScope():  # its backend is imported at first use, which is not to be a request
+            tokenizer.count("weir", "gpt-4o")
         ticker = asyncio.create_task(_tick(parts, ledger))
         logs.info("worker.ready", revision=api.revision, version=__version__)
         worker.ready()

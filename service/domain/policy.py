@@ -1,6 +1,6 @@
 """Policy: a named limit on what a subject may use, and the verdict of a ledger on a request's claims."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.domain.account import NEVER, Algorithm
@@ -42,7 +42,11 @@ class OnLedgerFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`limit` tokens (or requests) per `window` ms, and `burst` per cent beyond; for each value of `per`."""
+    """`limit` tokens (or requests) per `window` ms, and `burst` per cent beyond; for each value of `per`.
+
+    `capacity` is what may be charged at once, in thousandths. `account` is the name of its accounts in
+    the ledger: another algorithm or count is another account.
+    """
 
     name: str
     per: tuple[str, ...]
@@ -55,15 +59,13 @@ class Policy:
     reserve: Reserve = Reserve.DECLARED
     on_ledger_failure: OnLedgerFailure = OnLedgerFailure.REFUSE
 
-    @property
-    def capacity(self) -> int:
-        """What may be charged at once, in thousandths."""
-        return self.limit * (100 + self.burst) * UNIT // 100
+    capacity: int = field(init=False)
+    account: str = field(init=False)
 
-    @property
-    def account(self) -> str:
-        """The name of its accounts in the ledger: another algorithm or count is another account."""
-        return f"{self.name}:{self.algorithm.value[0]}{self.count.value[:2]}"
+    def __post_init__(self) -> None:
+        kind = self.algorithm.value[0] + self.count.value[:2]
+        object.__setattr__(self, "capacity", self.limit * (100 + self.burst) * UNIT // 100)
+        object.__setattr__(self, "account", f"{self.name}:{kind}")
 
     @property
     def is_quota(self) -> bool:

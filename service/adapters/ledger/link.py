@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -149,7 +150,8 @@ class Link:
         except (RedisError, OSError) as error:
             _fail(batch, _reason(error), unknown=False)
             return []
-        commands = connection.pack_commands([call.command(in_full=in_full) for call in batch])
+        packed = [pack_command(call.command(in_full=in_full)) for call in batch]  # type: ignore[arg-type]
+        commands = b"".join(packed)
         await connection.send_packed_command(commands, check_health=False)
         unloaded = []
         for call in batch:

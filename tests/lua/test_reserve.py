@@ -13,7 +13,6 @@ from service.adapters.ledger.embedded import EmbeddedStore
 from service.domain.account import NEVER, Algorithm
 from service.domain.policy import Count, Policy
 from tests.lua.calls import LEASE, START, Calls, of
-from tests.lua.model import MARKER
 
 BUCKET = Policy(name="bucket", per=(), limit=100, window=10_000)  # drains ten a second
 BURST = Policy(name="burst", per=(), limit=100, window=10_000, burst=20)
@@ -23,7 +22,6 @@ STREAMS = Policy(
     name="streams", per=(), limit=2, window=0, algorithm=Algorithm.CONCURRENCY, count=Count.CONCURRENT
 )
 SHADOW = Policy(name="shadow", per=(), limit=100, window=10_000, enforce=False)
-ALL = (BUCKET, BURST, WINDOW, CALLS, STREAMS, SHADOW)
 BOB = "w1:{bob}"
 UNITS = 1000  # thousandths of a token
 
@@ -200,126 +198,6 @@ def test_a_release_that_overtook_it_ends_it(calls: Calls) -> None:
     assert calls.reserve(START + 1, "r", *parts).status == "aborted"
     assert calls.peek(START + 1, of(BUCKET, 0)).tokens == (0,)
     assert calls.reserve(START + 1, "another", *parts).status == "granted"
-
-
-def test_later_than_it_may_be_carried_out_it_writes_nothing(calls: Calls) -> None:
-    assert calls.reserve(START + 1, "r", of(BUCKET, 1), not_after=START).status == "late"
-    assert calls.everything() == {}
-    assert calls.reserve(START, "r", of(BUCKET, 1), not_after=START).status == "granted"
-
-
-def test_after_the_marker_has_ended_a_straggler_is_late(calls: Calls) -> None:
-    """Between them, marker and not_after leave no moment in which a straggler is carried out."""
-    until = START + 5_000
-    calls.release(START, "r", of(BUCKET, 60), not_after=until)
-    for now in range(START, START + 8_000, 250):
-        straggler = calls.reserve(now, "r", of(BUCKET, 60), not_after=until)
-        assert straggler.status == ("aborted" if now <= until else "late")
-
-
-def test_looking_often_drains_as_much_as_looking_once(calls: Calls) -> None:
-    """Seven thousandths and a bit a millisecond: a remainder lost at each look would never drain."""
-    slow = Policy(name="slow", per=(), limit=100, window=13_337)
-    for key in ("w1:{often}", "w1:{once}"):
-        calls.reserve(START, "full", of(slow, 100, key))
-    for step in range(1, 400):
-        calls.reserve(START + 7 * step, f"r{step}", of(slow, 0, "w1:{often}"), lease=10**9)
-    now = START + 7 * 400
-    often, once = (calls.peek(now, of(slow, 0, key)).charged for key in ("w1:{often}", "w1:{once}"))
-    assert often == once
-    assert once[0] == 100_000 - 100_000 * (now - START) // 13_337
-
-
-def test_a_lease_that_ended_gives_concurrency_back_and_keeps_the_charge(calls: Calls) -> None:
-    parts = [of(WINDOW, 30), of(STREAMS, 2)]
-    calls.reserve(START, "dead", *parts, lease=3_000)
-    assert calls.reserve(START + 2_999, "r", *parts).status == "refused"
-    assert calls.reserve(START + 3_000, "r", *parts).tokens == (60, 2)
-
-
-def test_a_lease_that_ended_is_undone_where_the_policy_says_so(calls: Calls) -> None:
-    parts = [of(WINDOW, 30), of(STREAMS, 2)]
-    calls.reserve(START, "dead", *parts, lease=3_000, lost="u")
-    assert calls.reserve(START + 3_000, "r", *parts).tokens == (30, 2)
-
-
-def test_ended_leases_are_looked_after_on_a_refusal_too(calls: Calls) -> None:
-    calls.reserve(START, "dead", of(STREAMS, 2), of(BUCKET, 100), lease=3_000)
-    answer = calls.reserve(START + 3_000, "r", of(STREAMS, 1), of(BUCKET, 100))
-    assert (answer.status, answer.refusing) == ("refused", 2)
-    assert calls.peek(START + 3_000, of(STREAMS, 0)).tokens == (0,)
-
-
-def test_thousands_of_dead_leases_are_cleared_in_bounded_pieces(calls: Calls) -> None:
-    """More than one look takes: none is forgotten, and nobody waits for all of them."""
-    many = Policy(name="many", per=(), limit=5_000, window=0, algorithm=Algorithm.CONCURRENCY)
-    with calls.server.pipeline(transaction=False) as pipeline:
-        script = calls.scripts.reserve
-        for number in range(1_700):
-            policy = (1, many.account, str(many.algorithm), 5_000_000, 5_000_000, 0, 1_000, 1)
-            pipeline.evalsha(
-                script.sha, 1, "w1:{alice}", START, START + 5_000, f"r{number}", 1_000, "k", *policy
-            )
-        pipeline.execute()
-    left = []
-    for second in range(1, 6):
-        calls.reserve(START + 1_000 * second, f"look{second}", of(many, 0), lease=10**6)
-        left.append(calls.peek(START + 1_000 * second, of(many, 0)).tokens[0])
-    assert left == [1_200, 700, 200, 0, 0]
-
-
-def test_the_servers_own_clock_decides_where_none_is_given(calls: Calls) -> None:
-    seconds, microseconds = calls.server.time()
-    answer = calls.reserve("", "r", of(BUCKET, 10))
-    assert 0 <= answer.now - (seconds * 1000 + microseconds // 1000) < 5_000
-    assert answer.status == "granted"
-
-
-def test_a_clock_that_goes_back_reopens_no_window(calls: Calls) -> None:
-    calls.reserve(START, "r", of(WINDOW, 100))
-    for back in (1, 9_999, 10_000, 59_999):
-        assert calls.reserve(START - back, f"b{back}", of(WINDOW, 1)).status == "refused"
-
-
-def test_a_clock_that_goes_back_by_hours_reopens_no_longer_window(calls: Calls) -> None:
-    day = Policy(name="day", per=(), limit=100, window=86_400_000, algorithm=Algorithm.FIXED_WINDOW)
-    later = START + day.window
-    calls.reserve(later, "r", of(day, 100))
-    answer = calls.reserve(later - 20 * 3_600_000, "s", of(day, 1))  # in the day before
-    assert (answer.status, answer.wait > 20 * 3_600_000) == ("refused", True)
-
-
-def test_refusals_alone_bring_an_account_back_with_a_clock_that_fell_far_back(calls: Calls) -> None:
-    """Charges stay; but were the fall forgotten at each refusal, they would stay for a year."""
-    year = 365 * 86_400_000
-    calls.reserve(START + year, "r", of(WINDOW, 100), of(BUCKET, 100))
-    assert calls.reserve(START, "s", of(WINDOW, 1)).wait <= 10_000
-    assert calls.reserve(START, "s", of(BUCKET, 1)).wait == 100
-    assert calls.reserve(START + 10_000, "s", of(WINDOW, 1), of(BUCKET, 1)).status == "granted"
-
-
-def test_a_changed_limit_holds_at_once_and_forgets_no_charge(calls: Calls) -> None:
-    calls.reserve(START, "r", of(BUCKET, 80))
-    lower = Policy(name="bucket", per=(), limit=50, window=10_000)
-    assert calls.reserve(START, "s", of(lower, 1)).tokens == (80,)
-    higher = Policy(name="bucket", per=(), limit=1_000, window=10_000)
-    assert calls.reserve(START, "t", of(higher, 900)).tokens == (980,)
-
-
-def test_every_key_ends_and_its_end_never_comes_nearer(calls: Calls) -> None:
-    month = Policy(name="month", per=(), limit=100, window=30 * 86_400_000, algorithm=Algorithm.FIXED_WINDOW)
-    ends = 0
-    for number, (policy, lease) in enumerate(
-        [(BUCKET, 1_000), (BUCKET, LEASE), (month, 1_000), (CALLS, 1_000)]
-    ):
-        calls.reserve(START, f"r{number}", of(policy, 1), lease=lease)
-        calls.settle(START, f"r{number}", of(policy, 0), mark=True)
-        lives = calls.server.pttl("w1:{alice}")
-        assert isinstance(lives, int)
-        assert lives >= ends - 1_000  # a second of the server's own clock for what this test takes
-        assert lives >= lease + MARKER
-        ends = lives
-    assert ends > month.window - START % month.window - 1_000
 
 
 def test_with_memory_full_nothing_is_reserved_nor_changed(calls: Calls) -> None:

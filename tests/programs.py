@@ -1,5 +1,6 @@
 """Programs: Weir's commands as child processes on free ports, which end with the test whatever happens."""
 
+import http.client
 import json
 import os
 import signal
@@ -8,9 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import redis
 import yaml
@@ -182,6 +184,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def asked(url: str) -> tuple[int, str]:
+    """What a GET is answered: status and content."""
+    parts = urlsplit(url)
+    with closing(
+        http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
+    ) as connection:
+        connection.request("GET", parts.path, headers={"connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
 def run(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Run a command to its end; its exit code, what it said and what it complained of."""
     with running(*arguments, **(environment or {})) as program:
@@ -214,3 +227,17 @@ def open_reservations(url: str) -> int:
     with redis.Redis.from_url(url) as client:
         names = [name for key in client.scan_iter("w1:*") for name in client.hkeys(key)]
     return sum(1 for name in names if name.startswith(b"~") and len(name) > 1)
+
+
+def charged(url: str, policy: str) -> int:
+    """What all accounts of a policy in a ledger are charged with, in whole tokens or requests."""
+    with redis.Redis.from_url(url) as client:
+        accounts = [
+            account.decode().split()
+            for key in client.scan_iter("w1:*")
+            for name, account in client.hgetall(key).items()
+            if name.startswith(policy.encode() + b":")
+        ]
+    thousandths = sum(int(account[3]) for account in accounts)
+    assert thousandths % 1000 == 0
+    return thousandths // 1000

@@ -52,8 +52,7 @@ class Caller:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         self._leave()
-                        await asyncio.sleep(0)  # where the cancellation arrives
-                        continue
+                        await asyncio.Event().wait()  # where the cancellation arrives
                     pieces.append(message.get("body", b""))
                     size += len(pieces[-1])
                     if size > most:

@@ -1,15 +1,19 @@
 """The world of the tests: a real server of their own."""
 
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import uvicorn
 
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.app import load_tokenizer
 from service.domain.tokens import Tokenizer
+from service.simulator import application
 
 
 def engines() -> list[Path]:
@@ -54,3 +58,16 @@ def store_url(embedded: EmbeddedStore) -> str:
 def tokenizer() -> Tokenizer:
     """The tokenizer with the real vocabularies, which take a second to build."""
     return load_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def simulated(tokenizer: Tokenizer) -> Iterator[str]:
+    """The address of a simulated model, which is the same for all and counts what it does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(application(tokenizer), log_config=None, lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from service.domain.exchange import Exchange
 from service.domain.tokens import Tokenizer
 from service.domain.usage import OUTCOMES
 from tests.world import (
+    CALLER,
     CALLS,
     CLOSE,
     CUT,
@@ -313,6 +315,41 @@ async def test_however_it_ends_it_is_accounted_for(
     complaints = [*world.records("exchange.failed"), *world.records("exchange.ending")]
     assert len(complaints) == ending.complaints
     assert len(world.records()) == 3 + ending.complaints  # worker.ready, worker.stopped, and the exchange
+
+
+@pytest.mark.parametrize(
+    ("stream", "asked", "charge", "done"),
+    [
+        (False, "tokens=40", PROMPT + 40, "completed"),
+        (True, "tokens=40", PROMPT + 40, "completed"),
+        (False, "stall-head", RESERVED, "aborted"),
+        (True, "stall=4", PROMPT + 3, "aborted"),  # an opening, and three words
+    ],
+    ids=["json", "stream", "left before the head", "left mid-stream"],
+)
+async def test_the_simulated_model_sees_it_end_as_it_did(
+    stream: bool, asked: str, charge: int, done: str, store_url: str, simulated: str, tokenizer: Tokenizer
+) -> None:
+    def stats() -> dict[str, int]:
+        with urllib.request.urlopen(f"{simulated}/simulator/stats", timeout=5) as answer:
+            told: dict[str, int] = json.load(answer)
+        return told
+
+    before = stats()
+    async with World(store_url, tokenizer, f"{simulated}/v1") as world:
+        headers = [*CALLER, (b"x-simulate", asked.encode())]
+        client = world.client(asking(stream=stream), headers=headers).start()
+        if done == "aborted":
+            await becomes(lambda: client.content.count(b"content") == 4 if stream else stats()["open"])
+            client.leave()
+        await client.over()
+        await world.quiet()
+        await becomes(lambda: not stats()["open"], "the model's end")
+        after = stats()
+        assert after[done] == before[done] + 1
+        assert after["requests"] == before["requests"] + 1
+        assert world.reservations() == []
+        assert (await world.charged())["tokens"] == charge
 
 
 async def test_a_connection_that_was_not_broken_carries_the_next_exchange(

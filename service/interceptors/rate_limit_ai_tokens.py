@@ -14,7 +14,7 @@ from service.domain.limit_headers import limit_headers, refusal
 from service.domain.policies import PolicyOptions, kebab
 from service.domain.policy import Claim, OnLedgerFailure, Verdict
 from service.domain.subject import subject_keys, user_of, values_of
-from service.domain.usage import NOTHING, Estimate
+from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
 
 INLINE = 8_192  # bytes of a body whose tokens are counted on the event loop
@@ -65,18 +65,19 @@ class RateLimitAiTokens:
         if chat is None:
             return
         exchange.user = user_of(chat, required=self._options.missing_user == "refuse")
-        exchange.estimate = await self._estimate(exchange, chat)
-        reservation = Reservation(
-            self._claims(exchange, chat, exchange.estimate), keep_lost=self._options.on_lost == "charge"
-        )
+        exchange.estimate = estimate = await self._estimate(exchange, chat)
+        claims = self._claims(exchange, chat, estimate)
+        reservation = Reservation(claims, keep_lost=self._options.on_lost == "charge")
         reservation.produced = lambda: exchange.produced() if exchange.produced else NOTHING
-        exchange.at_end(partial(self._settle, exchange, reservation))  # whatever cuts us off, it is kept
+        # Before it is made: whatever cuts us off then, it is kept.
+        exchange.at_end(partial(self._settle, exchange, reservation, estimate))
         try:
             verdict: Verdict = await self._ledger.reserve(reservation)
         except LedgerAway as away:
             self._go_without(exchange, away)
         else:
-            self._obey(exchange, chat, verdict)
+            exchange.granted |= verdict.granted
+            self._obey(exchange, chat, estimate, verdict)
 
     async def _estimate(self, exchange: Exchange, chat: Chat) -> Estimate:
         count = partial(self._tokenizer.prompt, chat.document, chat.model)
@@ -87,7 +88,7 @@ class RateLimitAiTokens:
         keys = subject_keys(self._dimensions, values_of(exchange, chat), self._digest)
         return [Claim(policy, keys[policy.per], policy.reserved(estimate)) for policy in self._policies]
 
-    def _obey(self, exchange: Exchange, chat: Chat, verdict: Verdict) -> None:
+    def _obey(self, exchange: Exchange, chat: Chat, estimate: Estimate, verdict: Verdict) -> None:
         exchange.adds += limit_headers(verdict, remaining_header=self._options.remaining_header)
         shadow = [claim.policy.name for claim in verdict.in_shadow()]
         for name in shadow:
@@ -95,8 +96,7 @@ class RateLimitAiTokens:
         if shadow:
             exchange.notes["shadow"] = shadow
         if verdict.refusing is None:
-            exchange.notes["reserved"] = exchange.estimate.total if exchange.estimate else 0
-            exchange.granted = True
+            exchange.notes["reserved"] = estimate.total
             return
         name = verdict.refusing.policy.name
         exchange.notes["policy"] = name
@@ -118,15 +118,14 @@ class RateLimitAiTokens:
         exchange.granted = True
         exchange.adds.append((b"x-weir-degraded", names.encode()))
 
-    async def _settle(self, exchange: Exchange, reservation: Reservation) -> None:
+    async def _settle(self, exchange: Exchange, reservation: Reservation, estimate: Estimate) -> None:
         if not exchange.granted and not reservation.uncertain:
             return
-        if exchange.outcome == "rejected" or exchange.usage is None:
+        if exchange.outcome == "rejected":
             await self._ledger.release(reservation)
             return
-        exchange.notes["settled"] = await self._ledger.settle(reservation, exchange.usage)
-        model, estimate = exchange.chat.model if exchange.chat else "", exchange.estimate
-        if estimate:
-            more = exchange.usage.total - estimate.total
-            self._metrics.tokens(model, "reserved", estimate.total)
-            self._metrics.tokens(model, "overrun" if more > 0 else "returned", abs(more))
+        usage = exchange.usage or Usage(estimate.prompt, estimate.completion, "reservation")
+        exchange.notes["settled"] = await self._ledger.settle(reservation, usage)
+        model, more = exchange.chat.model if exchange.chat else "", usage.total - estimate.total
+        self._metrics.tokens(model, "reserved", estimate.total)
+        self._metrics.tokens(model, "overrun" if more > 0 else "returned", abs(more))

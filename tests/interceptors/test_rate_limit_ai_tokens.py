@@ -10,10 +10,11 @@ import redis
 
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.domain.api import DefinitionError
+from service.domain.exchange import Exchange
 from service.domain.tokens import Tokenizer
 from service.domain.usage import Estimate
 from service.settings import Secret, Settings
-from tests.world import STALL, TOKENS, Client, Model, World, becomes, decoded, whole
+from tests.world import STALL, TOKENS, Client, Model, Options, World, becomes, decoded, whole
 
 PROMPT = 8  # tokens of "Hi"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
@@ -263,6 +264,34 @@ async def test_burst_is_accepted_beyond_the_limit(world: Built) -> None:
         assert (await asked(built)).status == 200
     async with Model([USED]) as model, world(model.url, {**TOKENS, "limit": 1000, "burst": "10%"}) as built:
         assert (await asked(built, max_tokens=1100)).status == 429
+
+
+async def test_what_one_limiter_granted_is_given_back_where_the_next_refuses(
+    store_url: str, tokenizer: Tokenizer
+) -> None:
+    tight = {**TOKENS, "name": "tight", "limit": 5}
+    flow = [{"rate-limit-ai-tokens": {"policies": [one]}} for one in (TOKENS, tight)]
+    async with Model([USED]) as model, World(store_url, tokenizer, model.url, request=flow) as built:
+        assert (await asked(built)).status == 429
+        assert built.reservations() == []
+        assert await built.charged(TOKENS) == {"tokens": 0}
+
+
+async def test_where_nobody_can_say_what_was_used_what_was_reserved_stands(
+    store_url: str, tokenizer: Tokenizer
+) -> None:
+    """An exchange whose reckoning had failed was free."""
+
+    async def lose_the_usage(exchange: Exchange) -> None:
+        async def lose() -> None:
+            exchange.usage = None
+
+        exchange.at_end(lose)
+
+    flow = [Options(request=lose_the_usage), {"rate-limit-ai-tokens": {"policies": [TOKENS]}}]
+    async with Model([USED]) as model, World(store_url, tokenizer, model.url, request=flow) as built:
+        await asked(built, max_tokens=100)
+        assert await built.charged(TOKENS) == {"tokens": 108}
 
 
 # The ledger is away -------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Relay: the client listened to, the answer sent, and work that nobody can interrupt."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -151,6 +152,35 @@ async def test_nothing_is_sent_for_a_piece_that_is_held_back() -> None:
         b"",
     ]
     assert going.outcome == "complete"
+
+
+async def test_a_stream_may_take_long_as_long_as_no_wait_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal now
+        for chunk in (b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n", b"data: [DONE]\n\n"):
+            now += 0.6 * NEVER
+            await asyncio.sleep(0)  # where a timeout arrives
+            yield chunk
+
+    going = streaming()
+    assert going.answer is not None
+    going.answer.body = body()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    await sent(going)
+    assert going.outcome == "complete"
+
+
+async def test_the_error_of_a_stream_that_is_cut_within_a_line_is_an_event_of_its_own() -> None:
+    going = streaming(b'data: {"choi')
+    going.stream = EventStream(hide_usage=False)
+    messages = await sent(going)
+    half, event, rest = b"".join(message["body"] for message in messages[1:]).split(b"\n\n")
+    assert (half, rest) == (b'data: {"choi', b"")
+    error = json.loads(event.removeprefix(b"data: "))["error"]
+    assert error["type"] == "server_error"
+    assert error["message"] == "The upstream ended the stream before it was complete."
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, "upstream_broken"), (429, "upstream_error")])

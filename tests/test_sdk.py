@@ -221,7 +221,7 @@ def test_a_refused_request_is_tried_again_when_it_was_told_to_and_succeeds(
     began = time.monotonic()
     again = ask()
     assert (again.retries_taken, again.status_code) == (1, 200)
-    assert 0.7 < time.monotonic() - began < 1.9  # 216 tokens too many drain in 1.08 s
+    assert time.monotonic() - began > 0.7  # 216 tokens too many drain in 1.08 s; its own wait is 0.5 s
 
 
 def test_a_request_that_can_never_fit_is_refused_once_and_not_tried_again(

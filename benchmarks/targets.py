@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from benchmarks.servers import Server
 from service.adapters.ledger.embedded import EmbeddedStore
 from service.app import default_definition
 
-MODEL, BARE, WEIR = "model", "bare", "weir"
-NAMES = (MODEL, BARE, WEIR)
+MODEL, BARE, HELPED, WEIR = "model", "bare", "bare-sniffio", "weir"
+NAMES = (MODEL, BARE, HELPED, WEIR)
 TITLES = {
     MODEL: "the simulated model directly",
     BARE: "bare Starlette + httpx pass-through",
+    HELPED: "the same, with sniffio installed",
     WEIR: "Weir, everything on",
 }
 
@@ -41,9 +43,11 @@ def targets(names: Sequence[str], *, folder: Path, cores: Cores) -> Iterator[lis
     """The targets of these names, running, each over the same model, which has other cores."""
     with ExitStack() as stack:
         model = stack.enter_context(_model(folder, cores.others))
+        plain = partial(servers.python, folder=folder, cores=cores.measured)
         ways: dict[str, Callable[[], AbstractContextManager[Server]]] = {
             MODEL: lambda: _model(folder, cores.measured),
-            BARE: lambda: _bare(model.url, folder, cores.measured),
+            BARE: partial(plain, "benchmarks.without", "sniffio", "benchmarks.baseline", model.url),
+            HELPED: partial(plain, "benchmarks.baseline", model.url),
             WEIR: lambda: _weir(model.url, folder, cores),
         }
         yield [Target(name, stack.enter_context(ways[name]())) for name in names]
@@ -60,10 +64,6 @@ def generous(definition: str) -> str:
 
 def _model(folder: Path, cores: frozenset[int]) -> AbstractContextManager[Server]:
     return servers.python("service", "simulate", "--port", "0", "--fixed-usage", folder=folder, cores=cores)
-
-
-def _bare(upstream: str, folder: Path, cores: frozenset[int]) -> AbstractContextManager[Server]:
-    return servers.python("benchmarks.baseline", upstream, folder=folder, cores=cores)
 
 
 @contextmanager

@@ -114,8 +114,7 @@ def build(
         logs.start()
         logs.adopt()
         await ledger.open()
-        with anyio.CancelScope():  # its backend is imported at first use, which is not to be a request
-            tokenizer.count("weir", "gpt-4o")
+        anyio.current_time()  # its backend is imported at first use, which is not to be a request
         ticker = asyncio.create_task(_tick(parts, ledger))
         logs.info("worker.ready", revision=api.revision, version=__version__)
         worker.ready()

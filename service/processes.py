@@ -154,6 +154,9 @@ class Supervisor:
             asyncio.get_running_loop().call_later(wait, setattr, server, "should_exit", True)
 
         def ready() -> None:
+            gc.collect()
+            gc.freeze()  # nor is what a worker has made of it
+            gc.set_threshold(20_000, 20, 100)  # what is young dies without the collector's help
             states[index] = READY
             for number in _ENDINGS:
                 asyncio.get_running_loop().add_signal_handler(number, leave, number)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.domain.durations import Durations, durations
 from service.domain.exchange import Exchange
 from service.domain.usage import OUTCOMES
 
@@ -76,41 +77,11 @@ GAUGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Where the time of an exchange went, in seconds; None for what never came.
-
-    `total` runs from received to ended, `first_byte` from received to the first byte of content out,
-    `upstream` from sent to head. `own` is what Weir adds: (sent − received), and where the answer is
-    relayed whole (first_byte − head) too. It contains reading the client's body. In a stream the wait
-    between the head and the first event is the model's, so nothing after `sent` counts there. Where
-    nothing was sent, all of it is ours, until the first byte.
-    """
-
-    total: float
-    own: float
-    upstream: float | None
-    first_byte: float | None
-
-
-def durations(exchange: Exchange) -> Durations:
-    """The durations of an exchange that is over, or nearly: where it has no end yet, it is now."""
-    times = exchange.times
-    total = (exchange.clock() if times.ended is None else times.ended) - times.received
-    first_byte = None if times.first_byte is None else times.first_byte - times.received
-    if times.sent is None:
-        return Durations(total, total if first_byte is None else first_byte, None, first_byte)
-    own = times.sent - times.received
-    whole = exchange.answer is not None and not exchange.answer.is_stream()
-    if whole and times.head is not None and times.first_byte is not None:
-        own += times.first_byte - times.head
-    return Durations(total, own, None if times.head is None else times.head - times.sent, first_byte)
-
-
 class Metrics:
     """The numbers of one process. `models` are the names that may be labels."""
 
     def __init__(self, models: Sequence[str] = (), registry: CollectorRegistry | None = None) -> None:
+        _count_as_one_process()
         self.registry = CollectorRegistry() if registry is None else registry
         self._models = frozenset(models)
         self._policies: set[str] = set()
@@ -221,6 +192,13 @@ def page(accept: str, *, directory: str) -> tuple[bytes, str]:
 def _exposed(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     encode, media_type = choose_encoder(accept)
     return encode(registry), media_type
+
+
+def _count_as_one_process() -> None:
+    """Ask the system once who we are; the library would, thirty times an exchange, after every number."""
+    if values.ValueClass is not values.MutexValue:
+        pid = os.getpid()
+        values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
 
 
 def _forget_the_dead(directory: str) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from service.adapters.metrics import durations
+from service.domain.durations import durations
 from service.domain.exchange import Exchange
 from service.interceptors import Tools
 

@@ -16,6 +16,7 @@ from service.adapters.ledger.scripts import Script, Scripts
 Argument = str | int
 BATCH = 128  # calls in one write
 WAITING = 10_000  # calls that may wait for a connection
+TURNS = 8  # of the event loop in which an answer that is there is read and handed on
 
 
 class LedgerAway(Exception):
@@ -71,11 +72,11 @@ class Link:
         self._waiting.append(call)
         if self._flush is None:
             self._flush = loop.call_soon(self._dispatch)
+        timer = loop.call_later(deadline, _expire, loop, call, TURNS)
         try:
-            async with asyncio.timeout(deadline):
-                answer = await call.answer
-        except TimeoutError:
-            raise LedgerAway("no answer in time", unknown=True) from None
+            answer = await call.answer
+        finally:
+            timer.cancel()
         status, *numbers = answer
         return (status.decode() if isinstance(status, bytes) else str(status)), [int(n) for n in numbers]
 
@@ -173,6 +174,14 @@ class Link:
         for script in self.scripts:
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
+
+
+def _expire(loop: asyncio.AbstractEventLoop, call: _Call, turns: int) -> None:
+    """The time is up. An answer that is there and was not read, as the worker was busy, is not too late."""
+    if turns and not call.answer.done():
+        loop.call_soon(_expire, loop, call, turns - 1)
+    else:
+        _fail([call], "no answer in time", unknown=True)
 
 
 async def _connect(connection: AbstractConnection) -> None:

@@ -206,12 +206,9 @@ def answering(answer: bytes) -> Iterator[int]:
         thread.join()
 
 
-def test_health_is_the_gateways_readiness(
+def test_a_gateway_that_is_not_ready_is_not_healthy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving() as gateway:
-        code, text = health(capsys, monkeypatch, urlsplit(gateway.operations).port or 0)
-        assert (code, json.loads(text)["ready"]) == (0, True)
     with answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}") as port:
         assert health(capsys, monkeypatch, port) == (1, "{}\n")
 

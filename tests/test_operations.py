@@ -7,14 +7,19 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import redis
 
 from service.adapters.ledger.embedded import EmbeddedStore
-from tests.programs import Gateway, asked, definition, serving, simulating, until
+from service.app import read_definition
+from service.operations import DRAINING, READY, STARTING, operations
+from service.settings import load
+from tests.programs import Gateway, asked, definition, run, serving, simulating, until
 from tests.sockets import owner
 
 ASK = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "How deep is the river?"}]})
@@ -93,6 +98,12 @@ def test_a_gateway_that_serves_is_ready_and_says_what_it_serves(gateway: Gateway
     assert said["revision"] == gateway.waiting_for("worker.ready")["revision"]
 
 
+def test_health_is_that_readiness(gateway: Gateway) -> None:
+    port = str(urlsplit(gateway.operations).port)
+    code, said, _ = run("health", environment={"WEIR_OPS_PORT": port})
+    assert (code, json.loads(said)["ready"]) == (0, True)
+
+
 def test_nothing_of_operations_is_on_the_public_port_and_nothing_public_here(gateway: Gateway) -> None:
     for path in ("/metrics", "/livez", "/readyz"):
         assert asked(gateway.url + path)[0] == 404
@@ -123,12 +134,18 @@ def test_alive_never_depends_on_the_ledger_and_ready_does_where_a_policy_refuses
     until(lambda: readyz(gateway)[0] == 200)
 
 
-def test_ready_does_not_depend_on_the_ledger_where_no_policy_refuses_without_it(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+async def test_ready_does_not_depend_on_the_ledger_where_no_policy_refuses_without_it(tmp_path: Path) -> None:
     policy = {"name": "user", "per": ["user"], "limit": 1000, "window": "1m", "on-ledger-failure": "allow"}
-    file = definition(tmp_path_factory.mktemp("allow"), policy)
-    with serving("--definition", str(file), REDIS_URL="unix:///nowhere/s") as gateway:
-        status, said = readyz(gateway)
-        assert (status, said["ready"]) == (200, True)
-        assert said["ledger"].startswith("away: ")
+    settings = load({}, {})
+    api = read_definition(definition(tmp_path, policy), settings)
+
+    async def ready(*states: int) -> tuple[int, Any]:
+        app = operations(settings, api, url="unix:///nowhere/s", metrics=str(tmp_path), states=states)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://weir") as client:
+            answer = await client.get("/readyz")
+            return answer.status_code, answer.json()["ledger"].partition(":")[0]
+
+    assert await ready(READY, STARTING) == (200, "away")
+    assert await ready(STARTING, STARTING) == (503, "away")
+    assert await ready(READY, DRAINING) == (503, "away")

@@ -276,20 +276,24 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_reservations_end_with
     assert open_reservations(store.url) == 0
 
 
-async def test_when_the_parent_is_killed_everything_ends_the_embedded_store_too(model: str) -> None:
-    with serving(workers=2, UPSTREAM_URL=model) as gateway:
-        children = gateway.children()
-        assert len(children) == 4  # the store, operations, two workers
-        os.kill(gateway.pid, signal.SIGKILL)
-        until(lambda: not any(map(is_running, children)), within=5.0)
+@pytest.fixture(scope="module")
+def doomed() -> Iterator[Gateway]:
+    with serving(workers=2) as gateway:
+        yield gateway
 
 
-def test_operations_that_died_are_begun_again(model: str) -> None:
-    with serving(UPSTREAM_URL=model) as gateway:
-        operator = next(pid for pid in gateway.children() if listens(pid, urlsplit(gateway.operations).port))
-        os.kill(operator, signal.SIGKILL)
-        assert gateway.waiting_for("operations.died")["code"] == -signal.SIGKILL
-        assert asked(f"{gateway.operations}/readyz")[0] == 200
+def test_operations_that_died_are_begun_again(doomed: Gateway) -> None:
+    operator = next(pid for pid in doomed.children() if listens(pid, urlsplit(doomed.operations).port))
+    os.kill(operator, signal.SIGKILL)
+    assert doomed.waiting_for("operations.died")["code"] == -signal.SIGKILL
+    assert asked(f"{doomed.operations}/readyz")[0] == 200
+
+
+def test_when_the_parent_is_killed_everything_ends_the_embedded_store_too(doomed: Gateway) -> None:
+    children = doomed.children()
+    assert len(children) == 4  # the store, operations, two workers
+    os.kill(doomed.pid, signal.SIGKILL)
+    until(lambda: not any(map(is_running, children)), within=5.0)
 
 
 # -- what cannot start -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.context import ForkProcess
 from types import FrameType
-from typing import TextIO
 
 import uvicorn
 
@@ -143,6 +143,7 @@ class Supervisor:
         logs = Logs(sys.stdout, level=settings.log_level)
         app = build(settings, self._api, self._tokenizer, redis_url=self._url, logs=logs, worker=worker)
         server = uvicorn.Server(_config(app, grace=settings.grace))
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
 
         def leave(number: int) -> None:
             worker.draining = True
@@ -169,8 +170,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         public.close()
         app = operations(self._settings, self._api, url=self._url, metrics=self._metrics, states=self._states)
-        server = uvicorn.Server(_config(app, grace=1.0))
-        server.run(sockets=[private])
+        uvicorn.Server(_config(app, grace=1.0)).run(sockets=[private])
 
 
 @contextmanager
@@ -203,11 +203,14 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))  # our own doing
+
+
 def say(level: str, event: str, **fields: object) -> None:
     """One line of the log, written at once: for the process that only looks after the others."""
-    stream: TextIO = sys.stdout
-    stream.write(Line()(Record(time.time(), level, event, fields)))
-    stream.flush()
+    sys.stdout.write(Line()(Record(time.time(), level, event, fields)))
+    sys.stdout.flush()
 
 
 def _config(app: object, *, grace: float) -> uvicorn.Config:

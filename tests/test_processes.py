@@ -193,6 +193,8 @@ async def test_a_stream_that_outlives_the_grace_is_cut_and_what_it_brought_is_ch
             with pytest.raises(aiohttp.ClientPayloadError):  # a clean end would look like success
                 await stream.read()
         assert gateway.ended() == 0
+    [error] = gateway.records(level="error")
+    assert error["event"].startswith("Cancel 1 running task(s)")
     [record] = gateway.records("exchange.response")
     assert record["outcome"] == "stopped"
     assert 9 <= record["used"]["completion"] < 200
@@ -235,6 +237,7 @@ async def test_ctrl_c_ends_everything_at_once_and_settles_what_is_cut(
             os.killpg(gateway.pid, signal.SIGINT)
             until(lambda: gateway.process.poll() is not None, within=4.0)
         assert gateway.ended() == 0
+    assert gateway.records(level="error") == []
     [record] = gateway.records("exchange.response")
     assert (record["outcome"], record["settled"]) == ("stopped", "settled")
     assert charged(store.url, "tokens") == used(record)

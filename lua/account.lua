@@ -225,9 +225,12 @@ local function correct(subject, record, name, used, now)
   end
 end
 
+local ended_leases = 0 -- found by this call, in all subjects
+
 -- A lease has ended: concurrency is given back always, the rest where the record says `u` (undo). What
 -- stays charged goes into a marker, for a late settle.
 local function lose(subject, rid, record, now)
+  ended_leases = ended_leases + 1
   for _, one in ipairs(record.charges) do
     local account = account_of(subject, one.name, now)
     if account and (record.lost == 'u' or account.kind == 'concurrency') then
@@ -325,7 +328,7 @@ local function present(policy, now)
 end
 
 local function answer(status, now, refusing, wait, policies)
-  local list = {status, whole(now), whole(refusing), whole(wait)}
+  local list = {status, whole(now), whole(ended_leases), whole(refusing), whole(wait)}
   for _, policy in ipairs(policies) do
     list[#list + 1] = whole(policy.account and policy.account.charged or 0)
   end

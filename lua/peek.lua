@@ -4,7 +4,7 @@
 -- ARGV[1]      now        ms; "" asks the server for the time
 -- ARGV[2..]    policies   eight each, as in reserve; the amount is not looked at
 --
--- Returns {"seen", now, reservations and markers there are, 0, charged with each policy ...}.
+-- Returns {"seen", now, 0, reservations and markers there are, 0, charged with each policy ...}.
 
 local now = ledger_time(ARGV[1])
 local policies, subjects = read_call(2, '', now)

@@ -8,8 +8,8 @@
 -- ARGV[5]      lost       what an ended lease does: "k" keeps the charges, "u" undoes them
 -- ARGV[6..]    policies   eight each, as reserve had them, the amount being what was used so far, in total
 --
--- Returns {status, now, 0, 0, charged with each policy ...}. Status: renewed; gone (ended or settled
--- before); late (after not_after).
+-- Returns {status, now, leases found ended, 0, 0, charged with each policy ...}.
+-- Status: renewed; gone (ended or settled before); late (after not_after).
 
 local now, not_after, rid = ledger_time(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local lease, lost = tonumber(ARGV[4]), ARGV[5]

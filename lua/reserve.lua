@@ -9,9 +9,9 @@
 -- ARGV[6..]    policies   eight each, those of a subject together: index of the subject, name, kind, limit,
 --                         capacity (thousandths), window (ms), amount (thousandths), enforced ("1" or "0")
 --
--- Returns {status, now, index of the refusing policy or 0, ms until this very request would fit or -1 for
--- never, charged with each policy ...}. Status: granted; refused; late (after not_after); aborted (released
--- before it came).
+-- Returns {status, now, leases found ended, index of the refusing policy or 0, ms until this very request
+-- would fit or -1 for never, charged with each policy ...}, or {status, now} where nothing was looked at.
+-- Status: granted; refused; late (after not_after); aborted (released before it came).
 --
 -- Asked again with the same rid, it grants again and charges nothing. A refusal writes nothing, except
 -- what had ended anyway, or went back with the clock.

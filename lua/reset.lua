@@ -4,7 +4,7 @@
 -- ARGV[1]      now        ms; "" asks the server for the time
 -- ARGV[2..]    policies   eight each, as in reserve; the amount is not looked at
 --
--- Returns {"reset", now, 0, 0, charged with each policy ...}.
+-- Returns {"reset", now, 0, 0, 0, charged with each policy ...}.
 --
 -- The accounts begin anew a millisecond later, so that what was admitted before gives nothing back to them.
 

@@ -10,9 +10,10 @@
 -- ARGV[7]      forget     ms; a reservation the ledger knows nothing of is charged until then, and not after
 -- ARGV[8..]    policies   eight each, as reserve had them, the amount being what was used, in total
 --
--- Returns {status, now, 0, 0, charged with each policy ...}. Status: settled; corrected (the lease had
--- ended: by its marker); charged (the ledger had lost the reservation); again (nothing was left to do);
--- forgotten (unknown, and too late to charge); late (after not_after).
+-- Returns {status, now, leases found ended, 0, 0, charged with each policy ...}.
+-- Status: settled; corrected (the lease had ended: by its marker); charged (the ledger had lost the
+-- reservation); again (nothing was left to do); forgotten (unknown, and too late to charge); late (after
+-- not_after).
 --
 -- The first write removes the reservation: that makes a repetition harmless, and passes when memory is full.
 

@@ -157,12 +157,13 @@ def _keyring(
 
 async def _tick(parts: Parts, ledger: Ledger) -> None:
     """Look at what changes by itself: the keys file, and the numbers nobody else reports."""
-    dropped = 0
+    dropped, lost = 0, 0
     while True:
         parts.keyring.refresh(time.monotonic())
         parts.metrics.reservations_open(ledger.reservations)
         parts.metrics.settles_pending(ledger.pending)
         parts.metrics.ledger_available(ledger.available)
         parts.metrics.log_records_dropped(parts.logs.dropped - dropped)
-        dropped = parts.logs.dropped
+        parts.metrics.reservations_lost(ledger.lost - lost)
+        dropped, lost = parts.logs.dropped, ledger.lost
         await asyncio.sleep(TICK)

@@ -17,7 +17,10 @@ import aiohttp
 import pytest
 import yaml
 
+from service.adapters import vocabularies
 from service.adapters.ledger.embedded import EmbeddedStore
+from service.processes import run_or_say_why, serve
+from service.settings import load
 from tests.programs import (
     Gateway,
     asked,
@@ -335,6 +338,14 @@ def test_keys_that_are_missing_or_broken_are_told_and_no_worker_is_begun_for_eve
     code, said, complaints = run(*serve, "--keys-file", str(keys), environment={"OPENAI_API_KEY": "sk-x"})
     assert (code, said) == (2, "")
     assert complaints.startswith(f"{keys}:2:12: keys[0].sha256: expected the SHA-256 of a key")
+
+
+def test_a_vocabulary_that_is_another_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(vocabularies.SHA256, "cl100k_base", "0" * 64)
+    complaints: list[str] = []
+    assert run_or_say_why(lambda: serve(load({}, {}), str(tmp_path)), complaints.extend) == 2
+    [complaint] = complaints
+    assert re.search(r"cl100k_base.tiktoken.xz: found sha256 \w{64}, expected 0{64}$", complaint)
 
 
 def test_a_schema_that_cannot_be_compiled_is_told_and_no_worker_is_begun_for_ever(tmp_path: Path) -> None:

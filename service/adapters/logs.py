@@ -6,39 +6,24 @@ that the lines of several workers do not mix (longer lines, which only bodies ma
 """
 
 import logging
-import math
 import queue
-import re
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from structlog.processors import ExceptionRenderer, JSONRenderer
 from structlog.tracebacks import ExceptionDictTransformer
+
+from service.domain.masking import masked, plain
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _GATHER = 0.02  # s, that the writer waits for company before it writes
 _BATCH = 500  # records rendered at a time
 _MOST_TEXT = 64 * 1024 * 1024  # characters or bytes of text that may wait, bodies above all
-
-_NAMES = r"(?:[\w-]*[_-])?(?:authorization|api[_-]?key|password|secret|cookie|(?:access|refresh)[_-]token)"
-_NAME = re.compile(rf"(?:{_NAMES}|token)\Z", re.IGNORECASE)
-# A key begins where a word does, or after an escape such as \n in JSON that is text itself.
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[\da-fA-F]{4}))"
-# What is in the text, in lower case, wherever the pattern may match; the pattern; what stands there then.
-# A key that a truncated body cuts in two is one still: hence the ends (\Z) of the first two.
-_SECRETS = (
-    ("sk-", re.compile(_START + r"sk-(?:[\w-]{6,}|[\w-]*\Z)"), "sk-****"),
-    ("weir_", re.compile(_START + r"weir_(?:[\w-]{40,}|(?=[\w-]*[A-Z0-9])[\w-]*\Z)"), "weir_****"),
-    ("bearer", re.compile(r"\b(bearer)[ \t]{1,8}[\w.~+/=-]+", re.IGNORECASE), r"\1 ****"),
-    ("basic", re.compile(r"\b(basic)[ \t]{1,8}[\w+/]{12,}=*", re.IGNORECASE), r"\1 ****"),
-    ("://", re.compile(r"://[^/\s\"'@]{1,512}@"), "://****@"),
-    ('"', re.compile(rf'("{_NAMES}\\*"\s{{0,8}}:\s{{0,8}}\\*")[^"\\]*', re.IGNORECASE), r"\1****"),
-)
 
 
 class Record(NamedTuple):
@@ -184,6 +169,8 @@ class Line:
         """The record's line. Never raises: what cannot be said is replaced by the reason."""
         moment = datetime.fromtimestamp(record.time, UTC).isoformat(timespec="milliseconds")
         head = {"timestamp": moment.replace("+00:00", "Z"), "level": record.level, "event": record.event}
+        if (line := plain({**head, **record.fields, **head})) is not None:
+            return line
         try:
             said = masked(self._trace(None, record.level, {**head, **record.fields, **head}))
             return str(self._json(None, record.level, said)) + "\n"
@@ -212,29 +199,6 @@ class Adopted(logging.Handler):
             self._logs.warning(message, logger=record.name)
         else:
             self._logs.info(message, logger=record.name)
-
-
-def masked(value: Any) -> Any:
-    """The value as JSON has it, with every secret in it masked, however deep."""
-    if isinstance(value, str):
-        lower = value.lower()
-        for hint, pattern, mask in _SECRETS:
-            if hint in lower:
-                value = pattern.sub(mask, value)
-        return value
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, bytes):
-        return masked(value.decode(errors="replace"))
-    if isinstance(value, Mapping):
-        return {masked(str(name)): _member(str(name), member) for name, member in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [masked(item) for item in value]
-    return masked(repr(value))
-
-
-def _member(name: str, value: Any) -> Any:
-    return "****" if value and _NAME.match(name) else masked(value)
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:

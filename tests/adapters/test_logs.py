@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.adapters.logs import Logs, masked
+from service.adapters.logs import Logs
+from service.domain.masking import masked
 
 OPENAI_KEY = "sk-proj-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
 VIRTUAL_KEY = "weir_" + "aB3-_" * 8 + "xyz"

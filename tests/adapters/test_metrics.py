@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.adapters.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics, page
-from service.domain.durations import durations
 from service.domain.chat import Chat
+from service.domain.durations import durations
 from service.domain.exchange import Answer, Exchange
 from service.domain.usage import Estimate, Usage
 

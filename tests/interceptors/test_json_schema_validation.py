@@ -1,10 +1,6 @@
 """A chat request that the definition does not accept is refused: what is wrong, where, in OpenAI's words."""
 
-import contextlib
 import copy
-import json
-import timeit
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,36 +200,3 @@ async def test_an_exchange_without_a_chat_is_none_of_its_business() -> None:
 def test_a_schema_that_is_none_is_refused_when_the_step_is_built() -> None:
     with pytest.raises(ValueError, match="not a JSON Schema of draft 7"):
         JsonSchemaValidation(Options(), tools(request_schema={"type": "nonsense", "components": {}}))
-
-
-def microseconds(run: Callable[[], object]) -> float:
-    """What one run costs: the best of several hundred, taken together."""
-    return min(timeit.repeat(run, number=100, repeat=7)) / 100 * 1e6
-
-
-TURN = "Some words of a turn that is neither long nor short. " * 5
-
-
-@pytest.mark.parametrize(
-    ("document", "bound"),
-    [
-        (chat(max_completion_tokens=100), 40),
-        (
-            chat(messages=[{"role": ("user", "assistant")[turn % 2], "content": TURN} for turn in range(40)]),
-            400,
-        ),
-    ],
-    ids=["short", "40 turns"],
-)
-def test_validation_is_as_fast_as_promised(document: dict[str, Any], bound: float) -> None:
-    """Bounds in microseconds; what json.loads of the same body costs is printed beside it."""
-    exchange, text = asking(document), json.dumps(document)
-
-    def validate() -> None:
-        with contextlib.suppress(StopIteration):
-            STEP.on_request(exchange).send(None)
-
-    cost, loads = microseconds(validate), microseconds(lambda: json.loads(text))
-
-    print(f"validation {cost:.1f} us, json.loads {loads:.1f} us")
-    assert cost <= bound

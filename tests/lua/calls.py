@@ -46,7 +46,7 @@ class Calls:
             flat += [policy.capacity, policy.window, part.amount, int(policy.enforce)]
         answer = self.server.evalsha(script.sha, len(keys), *keys, *arguments, *flat)
         assert isinstance(answer, list)
-        now, refusing, wait, *charged = [*map(int, answer[1:]), 0, 0][: max(3, len(answer) - 1)]
+        now, _, refusing, wait, *charged = [*map(int, answer[1:]), 0, 0, 0][: max(4, len(answer) - 1)]
         return Answer(answer[0].decode(), now, refusing, wait, tuple(charged))
 
     def reserve(

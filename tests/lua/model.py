@@ -84,6 +84,7 @@ class Subject:
         self.spent: dict[tuple[str, str], list[Spent]] = {}
         self.loaded: set[str] = set()  # by the call under way: what a save would write
         self.need = 0  # by the call under way: until when the key must live
+        self.lost = 0  # by the call under way: leases found ended
         self.fell = False  # by the call under way: an account went back with the clock
 
     @property
@@ -185,6 +186,7 @@ class Subject:
                     one.give_back(charge.amount, charge.at)
                     self._truth(rid, charge.name, charge.at, charge.amount)
                     charge.amount = 0
+            self.lost += 1
             record.stop = self.need = now + MARKER
             self.markers[rid] = self.records.pop(rid)
         for rid, marker in list(self.markers.items()):
@@ -237,9 +239,14 @@ class Ledger:
             if part.subject not in drafts:
                 drafts[part.subject] = copy.deepcopy(self.subjects.get(part.subject) or Subject())
                 drafts[part.subject].loaded, drafts[part.subject].need = set(), 0
+                drafts[part.subject].lost = 0
                 drafts[part.subject].fell = False
             drafts[part.subject].load(part.policy.account, now)
         return drafts
+
+    @staticmethod
+    def _lost(drafts: dict[str, Subject]) -> int:
+        return sum(draft.lost for draft in drafts.values())
 
     def _charged(self, drafts: dict[str, Subject], parts: list[Part]) -> list[int]:
         accounts = [drafts[part.subject].accounts.get(part.policy.account) for part in parts]
@@ -254,7 +261,7 @@ class Ledger:
         if any(rid in draft.markers for draft in drafts.values()):
             return ["aborted", now]
         if any(rid in draft.records for draft in drafts.values()):
-            return ["granted", now, 0, 0, *self._charged(drafts, parts)]
+            return ["granted", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
         swept = {key for key, draft in drafts.items() if draft.sweep(rid, now) or draft.fell}
         refusing, wait = 0, 0
         for index, part in enumerate(parts, 1):
@@ -267,7 +274,7 @@ class Ledger:
             for key in swept:
                 drafts[key].save(0, now)
                 self.subjects[key] = drafts[key]
-            return ["refused", now, refusing, wait, *self._charged(drafts, parts)]
+            return ["refused", now, self._lost(drafts), refusing, wait, *self._charged(drafts, parts)]
         records = {key: Record(now + lease, lost) for key in drafts}
         for part in parts:
             draft, name = drafts[part.subject], part.policy.account
@@ -278,7 +285,7 @@ class Ledger:
             draft.put(now + lease)
             draft.save(now + lease + MARKER, now)
             self.subjects[key] = draft
-        return ["granted", now, 0, 0, *self._charged(drafts, parts)]
+        return ["granted", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
 
     def settle(
         self,
@@ -330,7 +337,7 @@ class Ledger:
             if swept or status not in ("again", "forgotten") or (mark and not marker):
                 draft.save(need, now)
                 self.subjects[key] = draft
-        return [status, now, 0, 0, *self._charged(drafts, parts)]
+        return [status, now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
 
     def renew(
         self, now: int, not_after: int, rid: str, lease: int, lost: str, parts: list[Part]
@@ -352,7 +359,7 @@ class Ledger:
             draft.put(record.stop)
             draft.save(record.stop + MARKER, now)
             self.subjects[key] = draft
-        return [status, now, 0, 0, *self._charged(drafts, parts)]
+        return [status, now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
 
     def _renew_one(self, draft: Subject, rid: str, record: Record, part: Part, now: int) -> None:
         name = part.policy.account
@@ -381,9 +388,9 @@ class Ledger:
                     if draft.accounts[name].algorithm is Algorithm.CONCURRENCY:
                         draft.accounts[name] = kept.accounts[name]
                 self.subjects[key] = draft
-        return ["reset", now, 0, 0, *self._charged(drafts, parts)]
+        return ["reset", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
 
     def peek(self, now: int, parts: list[Part]) -> list[object]:
         drafts = self._drafts(parts, now)
         entries = [draft.entries for draft in drafts.values()]
-        return ["seen", now, entries[0], 0, *self._charged(drafts, parts)]
+        return ["seen", now, self._lost(drafts), entries[0], 0, *self._charged(drafts, parts)]

@@ -170,7 +170,7 @@ class Machine(RuleBasedStateMachine):
         answer = self.call(self.scripts.reserve, parts, *arguments)
         self.agree(answer, self.expected("reserve", arguments, parts))
         if answer[0] == "granted":
-            for part, charged in zip(parts, answer[4:], strict=True):
+            for part, charged in zip(parts, answer[5:], strict=True):
                 assert not part.policy.enforce or charged <= part.policy.capacity, "overshoot at a grant"
             self.open[rid] = self.all[rid] = parts
         elif not ended and not fell:

@@ -46,6 +46,7 @@ class Ledger:
         self._reservations: dict[str, Reservation] = {}
         self._outbox = Outbox(self._deliver)
         self._tasks: list[asyncio.Task[None]] = []
+        self.lost = 0  # leases that calls of ours found ended, with nobody having settled
         self.available = True  # whether the last call was answered
 
     async def open(self) -> None:
@@ -134,7 +135,7 @@ class Ledger:
         if len({claim.subject for claim in claims}) != 1:
             raise ValueError("one subject at a time")
         keys, policies = layout(claims, [0] * len(claims))
-        _, numbers = await self._link.run(script, keys, ["", *policies], deadline=1.0)
+        _, numbers = await self._run(script, keys, ["", *policies], deadline=1.0)
         names = [claim.policy.name for claim in claims]
         return numbers[1], dict(zip(names, numbers[3:], strict=True))
 
@@ -165,8 +166,7 @@ class Ledger:
             for _ in range(2):
                 call = ["", self.now() + LATE_AFTER, *arguments, *policies]
                 left = began + deadline - self._clock()
-                status, numbers = await self._link.run(script, keys, call, deadline=left)
-                self._ahead = numbers[0] - self._clock() * 1000
+                status, numbers = await self._run(script, keys, call, deadline=left)
                 if status != "late":
                     return status, numbers
             raise LedgerAway("late", unknown=False)
@@ -175,6 +175,16 @@ class Ledger:
             raise
         finally:
             self._hear(name, status, self._clock() - began)
+
+    async def _run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        """Status and numbers of a script, less what every answer tells about the ledger itself."""
+        status, (now, *numbers) = await self._link.run(script, keys, arguments, deadline=deadline)
+        self._ahead = now - self._clock() * 1000
+        if numbers:
+            self.lost += numbers.pop(0)
+        return status, [now, *numbers]
 
     def _hear(self, name: str, status: str, seconds: float) -> None:
         """Tell how a call went; one that its caller gave up says nothing about the ledger."""

@@ -90,12 +90,17 @@ class Link:
             raise LedgerAway(_reason(error), unknown=False) from error
 
     async def ask(self, *command: Argument) -> object:
-        """Run one ordinary command on a connection of its own. Raises LedgerAway."""
+        """Run one ordinary command on a connection of its own; None where it is not allowed.
+
+        Raises LedgerAway.
+        """
         connection = self._connection()
         try:
             await _connect(connection)
             await connection.send_command(*command)
             return await connection.read_response()
+        except ResponseError:
+            return None
         except (RedisError, OSError) as error:
             raise LedgerAway(_reason(error), unknown=True) from error
         finally:

@@ -230,3 +230,15 @@ async def test_a_worker_that_does_not_know_the_time_yet_leaves_no_marker_for_eve
         assert isinstance(marker, bytes)
         assert 0 < int(marker.split()[0]) - ledger.now() < 6_000
         assert 0 < direct.pttl(ALICE) < 120_000
+
+
+async def test_a_lease_that_ended_is_counted_by_who_finds_it(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url, lease=0.1) as dying:
+        assert (await dying.reserve(asked(300))).granted
+        dying._tasks[0].cancel()  # as if its worker had died: nobody renews
+        async with opened(store.url, lease=60) as other:
+            while not other.lost:
+                assert (await other.reserve(asked(0))).granted
+            assert other.lost == 1

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,8 +11,12 @@ from tests.programs import Gateway
 
 def _sockets(pid: int) -> set[str]:
     """The inodes of a process's sockets."""
-    links = (os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
-    return {link[8:-1] for link in links if link.startswith("socket:[")}
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed just now
+            link = os.readlink(descriptor)
+            inodes.add(link[8:-1] if link.startswith("socket:[") else "")
+    return inodes - {""}
 
 
 def _table() -> Iterator[tuple[int, int, str]]:

@@ -21,10 +21,8 @@ _SECRETS = (
     ('"', re.compile(rf'("{_NAMES}\\*"\s{{0,8}}:\s{{0,8}}\\*")[^"\\]*', re.IGNORECASE), r"\1****"),
 )
 # Wherever one of those, or the name of a secret, may be.
-_SUSPECT = tuple(hint for hint, *_ in _SECRETS if hint != '"') + (
-    *("authorization", "apikey", "api_key", "api-key"),
-    *("password", "secret", "cookie", "token"),
-)
+_NAMED = ("authorization", "apikey", "api_key", "api-key", "password", "secret", "cookie", "token")
+_SUSPECT = (*(hint for hint, *_ in _SECRETS if hint != '"'), *_NAMED)
 
 
 def masked(value: Any) -> Any:

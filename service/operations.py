@@ -9,19 +9,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.adapters import metrics as numbers
-from service.adapters.ledger import Ledger, LedgerAway
 from service.adapters.ledger import scripts as lua
-from service.adapters.ledger.link import Link
+from service.adapters.ledger.link import LedgerAway, Link
 from service.domain.api import Api
 from service.domain.policy import OnLedgerFailure
-from service.settings import Settings
 
 STARTING, READY, DRAINING = 0, 1, 2  # what a worker is doing
 
 
-def operations(settings: Settings, api: Api, *, url: str, metrics: str, states: Sequence[int]) -> Starlette:
+def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> Starlette:
     """The app: `/metrics` of all processes that count into that directory, `/livez`, `/readyz`."""
-    ledger = Ledger(Link(url, lua.load(), connections=1), deadline=settings.ledger_deadline)
+    link = Link(url, lua.load(), connections=1)
 
     async def show(request: Request) -> Response:
         page, kind = numbers.page(request.headers.get("accept", ""), directory=metrics)
@@ -31,7 +29,7 @@ def operations(settings: Settings, api: Api, *, url: str, metrics: str, states: 
         return JSONResponse({"alive": True})
 
     async def readyz(request: Request) -> Response:
-        found = await _ledger(ledger)
+        found = await _ledger(link)
         ready = READY in states and DRAINING not in states and (found == "ok" or not _needs_ledger(api))
         said = {
             "ready": ready,
@@ -45,16 +43,16 @@ def operations(settings: Settings, api: Api, *, url: str, metrics: str, states: 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await ledger.close()
+        await link.close()
 
     routes = [Route("/metrics", show), Route("/livez", livez), Route("/readyz", readyz)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-async def _ledger(ledger: Ledger) -> str:
+async def _ledger(link: Link) -> str:
     """`ok`, or what is wrong with it."""
     try:
-        policy = await ledger.maxmemory_policy()
+        policy = await link.maxmemory_policy()
     except LedgerAway as away:
         return f"away: {away}"
     if policy in ("noeviction", "unknown"):

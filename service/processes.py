@@ -169,7 +169,7 @@ class Supervisor:
         """The life of the process for operations. Ctrl-C reaches it too, and is not for it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         public.close()
-        app = operations(self._settings, self._api, url=self._url, metrics=self._metrics, states=self._states)
+        app = operations(self._api, url=self._url, metrics=self._metrics, states=self._states)
         uvicorn.Server(_config(app, grace=1.0)).run(sockets=[private])
 
 

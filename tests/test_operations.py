@@ -136,11 +136,10 @@ def test_alive_never_depends_on_the_ledger_and_ready_does_where_a_policy_refuses
 
 async def test_ready_does_not_depend_on_the_ledger_where_no_policy_refuses_without_it(tmp_path: Path) -> None:
     policy = {"name": "user", "per": ["user"], "limit": 1000, "window": "1m", "on-ledger-failure": "allow"}
-    settings = load({}, {})
-    api = read_definition(definition(tmp_path, policy), settings)
+    api = read_definition(definition(tmp_path, policy), load({}, {}))
 
     async def ready(*states: int) -> tuple[int, Any]:
-        app = operations(settings, api, url="unix:///nowhere/s", metrics=str(tmp_path), states=states)
+        app = operations(api, url="unix:///nowhere/s", metrics=str(tmp_path), states=states)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://weir") as client:
             answer = await client.get("/readyz")

@@ -139,14 +139,6 @@ class Ledger:
         names = [claim.policy.name for claim in claims]
         return numbers[1], dict(zip(names, numbers[3:], strict=True))
 
-    async def maxmemory_policy(self) -> str:
-        """What the server does when memory is full; quotas need `noeviction`. Raises LedgerAway."""
-        answer = await self._link.ask("CONFIG", "GET", "maxmemory-policy")
-        if isinstance(answer, dict):
-            answer = [item for pair in answer.items() for item in pair]
-        value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
-        return value.decode() if isinstance(value, bytes) else str(value)
-
     # -- the wire --------------------------------------------------------------------------------
 
     async def _call(

@@ -106,6 +106,14 @@ class Link:
         finally:
             await connection.disconnect()
 
+    async def maxmemory_policy(self) -> str:
+        """What the server does when memory is full; quotas need `noeviction`. Raises LedgerAway."""
+        answer = await self.ask("CONFIG", "GET", "maxmemory-policy")
+        if isinstance(answer, dict):
+            answer = [item for pair in answer.items() for item in pair]
+        value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
+        return value.decode() if isinstance(value, bytes) else str(value)
+
     async def close(self) -> None:
         """Let what is under way end, then close the connections."""
         while self._carriers:

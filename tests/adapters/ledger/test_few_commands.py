@@ -1,4 +1,4 @@
-"""A server that knows few commands, as managed ones do."""
+"""What the server does when memory is full: asked, where it tells; managed ones often do not."""
 
 import threading
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import fakeredis
 import pytest
 
-from service.adapters.ledger import Ledger
 from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.embedded import EmbeddedStore
 from service.adapters.ledger.link import Link
 
 
@@ -25,5 +25,11 @@ async def test_where_config_is_not_allowed_the_policy_is_unknown_and_that_is_no_
     few_commands: str,
 ) -> None:
     link = Link(few_commands, lua.load())
-    assert await Ledger(link).maxmemory_policy() == "unknown"
+    assert await link.maxmemory_policy() == "unknown"
+    await link.close()
+
+
+async def test_what_the_server_does_when_full_can_be_asked(store: EmbeddedStore) -> None:
+    link = Link(store.url, lua.load())
+    assert await link.maxmemory_policy() == "noeviction"
     await link.close()

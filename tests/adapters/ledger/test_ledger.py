@@ -93,11 +93,6 @@ async def test_one_looks_at_one_subject_at_a_time(store: EmbeddedStore) -> None:
             await ledger.peek([Claim(DAY, "w1:{a}", 0), Claim(DAY, "w1:{b}", 0)])
 
 
-async def test_what_the_server_does_when_full_can_be_asked(store: EmbeddedStore) -> None:
-    async with opened(store.url) as ledger:
-        assert await ledger.maxmemory_policy() == "noeviction"
-
-
 async def test_every_call_is_heard_of(store: EmbeddedStore) -> None:
     heard: Counter[tuple[str, str]] = Counter()
     async with opened(store.url, observe=lambda call, result, _: heard.update([(call, result)])) as ledger:

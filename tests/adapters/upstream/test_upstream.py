@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.adapters.upstream import MAX_CONTENT, PIECE, Unsent, Upstream, forwarded, returned
-from service.domain.errors import UpstreamFailed, UpstreamTimeout
+from service.adapters.upstream import HIGH, MAX_CONTENT, PIECE, Unsent, Upstream, forwarded, returned
+from service.domain.errors import InvalidRequest, UpstreamFailed, UpstreamTimeout
 from service.domain.exchange import Answer
 from service.domain.headers import Field, first
 
@@ -540,6 +540,160 @@ async def test_an_answer_that_does_not_end_is_refused() -> None:
     async with talking(script) as (upstream, server):
         with pytest.raises(UpstreamFailed, match="too long"):
             await ask(upstream)
+        async with asyncio.timeout(1):
+            await server.left.wait()
+
+
+# What the wire may do
+
+
+@pytest.mark.parametrize("said", [b"a\r\nx-other: b", b"a\nb", b"a\rb", b"a\0b"])
+async def test_a_field_that_would_break_out_of_its_line_is_refused_before_anything_is_sent(
+    said: bytes,
+) -> None:
+    async with talking(answering) as (upstream, server):
+        with pytest.raises(InvalidRequest):
+            await upstream.send("GET", "/models", [(b"x-one", said)], b"", timeout=NEVER)
+        with pytest.raises(InvalidRequest):
+            await upstream.send("GET", "/models", [(said, b"1")], b"", timeout=NEVER)
+        assert server.connections == 0
+
+
+async def test_a_path_stays_within_its_line() -> None:
+    async with talking(answering) as (upstream, server):
+        await upstream.send("GET", "/models?a=b c\r\nx: \xff'(\"%zz", [], b"", timeout=NEVER)
+    assert server.requests[0].startswith(b"GET /v1/models?a=b%20c%0D%0Ax:%20%FF'(\"%zz HTTP/1.1\r\nhost: ")
+
+
+async def test_interim_answers_are_passed_over() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(
+            b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\na: b\r\n\r\n", JSON
+        )
+
+    async with talking(script) as (upstream, _):
+        answer = await ask(upstream)
+    assert (answer.status, answer.headers, answer.body) == (
+        200,
+        [(b"content-type", b"application/json")],
+        b"{}",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        JSON.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
+        JSON.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        JSON + b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["it closes", "it is old", "it says more"],
+)
+async def test_a_connection_whose_answer_was_its_last_is_closed_by_us(said: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(said)
+        await connection.wait_left()
+
+    async with talking(script, connections=1) as (upstream, server):
+        for count in (1, 2):
+            assert (await ask(upstream)).body == b"{}"
+            assert server.connections == count
+            async with asyncio.timeout(1):
+                await server.left.wait()
+
+
+async def test_what_comes_over_an_idle_connection_ends_it() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(JSON)
+        await connection.server.go.wait()
+        await connection.say(JSON)  # would be taken for the answer to the next request
+        await connection.wait_left()
+
+    async with talking(script, connections=1) as (upstream, server):
+        await ask(upstream)
+        server.go.set()
+        async with asyncio.timeout(1):
+            await server.left.wait()
+        assert (await ask(upstream)).status == 200
+        assert server.connections == 2
+
+
+async def test_an_answer_before_the_request_is_whole_is_an_answer_and_ends_the_connection() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await connection.say(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}")
+        await connection.server.go.wait()
+
+    async with talking(script, connections=1) as (upstream, server):
+        answers = [await ask(upstream, body=bytes(MAX_CONTENT)) for _ in range(2)]
+        server.go.set()
+    assert [(answer.status, answer.body) for answer in answers] == [(413, b"{}")] * 2
+    assert server.connections == 2
+
+
+async def test_a_stream_that_nobody_reads_makes_its_server_wait() -> None:
+    said, waits = 0, asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        nonlocal said
+        await connection.request()
+        connection.writer.transport.set_write_buffer_limits(high=0)
+        await connection.say(STREAM)
+        for _ in range(64):
+            connection.writer.write(chunk(bytes(PIECE)))
+            said += 1
+            if connection.writer.transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(SOON, waits.set)
+            await connection.writer.drain()
+        await connection.say(b"0\r\n\r\n")
+
+    async with talking(script) as (upstream, _):
+        answer = await ask(upstream)
+        assert isinstance(answer.body, AsyncIterator)
+        await waits.wait()
+        sizes = [len(piece) async for piece in answer.body]
+        assert answer.close is not None
+        await answer.close()
+    assert sum(sizes) == 64 * PIECE
+    assert max(sizes) < HIGH + PIECE  # all that was ever held at a time
+    assert said == 64
+
+
+async def test_who_waits_longest_is_served_first() -> None:
+    async with talking(answering, connections=1) as (upstream, server):
+        await asyncio.gather(
+            *[upstream.send("GET", f"/{number}", [], b"", timeout=NEVER) for number in range(20)]
+        )
+    assert [line.split()[1] for line in server.requests] == [b"/v1/%d" % number for number in range(20)]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+async def test_whenever_a_waiting_request_is_cancelled_its_place_is_not_lost(count: int) -> None:
+    async with talking(answering, connections=1) as (upstream, _):
+        one, two, three = (asyncio.create_task(ask(upstream)) for _ in range(3))
+        for _ in range(count):
+            await asyncio.sleep(0)
+        two.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(one, three)
+            await asyncio.gather(two, return_exceptions=True)
+            assert (await ask(upstream)).status == 200
+
+
+async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.adapters.upstream.pool.KEEP_IDLE", SOON)
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(JSON)
+        await connection.wait_left()
+
+    async with talking(script) as (upstream, server):
+        await ask(upstream)
         async with asyncio.timeout(1):
             await server.left.wait()
 

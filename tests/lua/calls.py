@@ -1,5 +1,6 @@
 """Calls: the scripts on a real server, with the time as an argument and the answer as a value."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,19 @@ class Answer:
         return tuple(number / 1000 for number in self.charged)
 
 
+def ask(server: redis.Redis, script: lua.Script, parts: Sequence[Part], *arguments: Any) -> list[Any]:
+    """Run a script; its answer as it came."""
+    keys = list(dict.fromkeys(part.subject for part in parts))
+    flat: list[Any] = []
+    for part in parts:
+        policy = part.policy
+        flat += [keys.index(part.subject) + 1, policy.account, str(policy.algorithm), policy.limit * 1000]
+        flat += [policy.capacity, policy.window, part.amount, int(policy.enforce)]
+    answer = server.evalsha(script.sha, len(keys), *keys, *arguments, *flat)
+    assert isinstance(answer, list)
+    return answer
+
+
 class Calls:
     """One method a script. A call carries its own deadline: `not_after` is five seconds on."""
 
@@ -38,14 +52,7 @@ class Calls:
             server.script_load(script.text)
 
     def run(self, script: lua.Script, parts: tuple[Part, ...], *arguments: Any) -> Answer:
-        keys = list(dict.fromkeys(part.subject for part in parts))
-        flat: list[Any] = []
-        for part in parts:
-            policy = part.policy
-            flat += [keys.index(part.subject) + 1, policy.account, str(policy.algorithm), policy.limit * 1000]
-            flat += [policy.capacity, policy.window, part.amount, int(policy.enforce)]
-        answer = self.server.evalsha(script.sha, len(keys), *keys, *arguments, *flat)
-        assert isinstance(answer, list)
+        answer = ask(self.server, script, parts, *arguments)
         now, _, refusing, wait, *charged = [*map(int, answer[1:]), 0, 0, 0][: max(4, len(answer) - 1)]
         return Answer(answer[0].decode(), now, refusing, wait, tuple(charged))
 

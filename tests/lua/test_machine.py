@@ -20,6 +20,7 @@ from service.adapters.ledger import scripts as lua
 from service.domain import account as arithmetic
 from service.domain.account import Algorithm
 from service.domain.policy import Count, Policy
+from tests.lua.calls import ask
 from tests.lua.model import MARKER, Ledger, Part, Subject
 
 START = 1_763_000_000_000
@@ -84,14 +85,7 @@ class Machine(RuleBasedStateMachine):
     # -- how a call is made and compared ---------------------------------------------------------
 
     def call(self, script: lua.Script, parts: list[Part], *arguments: Any) -> list[Any]:
-        keys = list(dict.fromkeys(part.subject for part in parts))
-        flat: list[Any] = []
-        for part in parts:
-            policy = part.policy
-            flat += [keys.index(part.subject) + 1, policy.account, str(policy.algorithm), policy.limit * 1000]
-            flat += [policy.capacity, policy.window, part.amount, int(policy.enforce)]
-        answer = self.server.evalsha(script.sha, len(keys), *keys, *arguments, *flat)
-        assert isinstance(answer, list)
+        answer = ask(self.server, script, parts, *arguments)
         return [answer[0].decode(), *(int(number) for number in answer[1:])]
 
     def agree(self, answer: list[Any], expected: list[Any]) -> None:

@@ -1,7 +1,7 @@
 """Upstream: the model's server, spoken to in HTTP/1.1 over connections that are kept.
 
 What was sent is never sent again. A connection that the server closed while it was idle is not used, every
-address of the host is tried, and connections are idle for so short a time (KEEP_IDLE) that a request seldom
+address of the host is tried, and connections are idle for so short a time (pool.KEEP_IDLE) that a request seldom
 meets one that is just being closed. When it does, nobody can know whether it was read: that is a 502, and
 trying again is the caller's decision.
 """
@@ -12,13 +12,13 @@ from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from service.adapters.upstream.connection import HIGH, PIECE, Connection
-from service.adapters.upstream.pool import KEEP_IDLE, Pool, Server, Unsent, trusted
+from service.adapters.upstream.pool import Pool, Server, Unsent, trusted
 from service.adapters.upstream.reader import MAX_CONTENT
 from service.domain.errors import InvalidRequest
 from service.domain.exchange import Answer
 from service.domain.headers import Field, end_to_end, replaced, without
 
-__all__ = ["HIGH", "KEEP_IDLE", "MAX_CONTENT", "PIECE", "Unsent", "Upstream", "forwarded", "returned"]
+__all__ = ["HIGH", "MAX_CONTENT", "PIECE", "Unsent", "Upstream", "forwarded", "returned"]
 
 _PORTS = {"http": 80, "https": 443}
 _PRINTABLE = bytes(range(0x21, 0x7F))  # what a request line may hold as it is

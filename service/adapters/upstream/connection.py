@@ -18,9 +18,7 @@ class Connection(asyncio.Protocol):
     Whoever waits is woken once: by the whole answer, the head of a stream, a piece of it, or a fault.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, lost: Callable[["Connection"], None] = lambda _: None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[["Connection"], None]) -> None:
         self.reader = Reader()
         self._loop = loop
         self._lost = lost

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import redis
 
-from service.adapters.ledger.embedded import EmbeddedStore
+from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.app import read_definition
 from service.operations import DRAINING, READY, STARTING, operations
 from service.settings import load
@@ -134,17 +134,24 @@ def test_alive_never_depends_on_the_ledger_and_ready_does_where_a_policy_refuses
     until(lambda: readyz(gateway)[0] == 200)
 
 
+async def readiness(folder: Path, url: str, *states: int, **policy: str) -> tuple[int, str]:
+    """Status, and what is said of the ledger, without a process."""
+    user = {"name": "user", "per": ["user"], "limit": 1000, "window": "1m", **policy}
+    api = read_definition(definition(folder, user), load({}, {}))
+    app = operations(api, url=url, metrics=str(folder), states=states)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://weir") as client:
+        answer = await client.get("/readyz")
+        return answer.status_code, answer.json()["ledger"].partition(":")[0]
+
+
 async def test_ready_does_not_depend_on_the_ledger_where_no_policy_refuses_without_it(tmp_path: Path) -> None:
-    policy = {"name": "user", "per": ["user"], "limit": 1000, "window": "1m", "on-ledger-failure": "allow"}
-    api = read_definition(definition(tmp_path, policy), load({}, {}))
+    nowhere, allow = "unix:///nowhere/s", {"on-ledger-failure": "allow"}
+    assert await readiness(tmp_path, nowhere, READY, STARTING, **allow) == (200, "away")
+    assert await readiness(tmp_path, nowhere, STARTING, STARTING, **allow) == (503, "away")
+    assert await readiness(tmp_path, nowhere, READY, DRAINING, **allow) == (503, "away")
+    assert await readiness(tmp_path, nowhere, READY) == (503, "away")
 
-    async def ready(*states: int) -> tuple[int, Any]:
-        app = operations(api, url="unix:///nowhere/s", metrics=str(tmp_path), states=states)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://weir") as client:
-            answer = await client.get("/readyz")
-            return answer.status_code, answer.json()["ledger"].partition(":")[0]
 
-    assert await ready(READY, STARTING) == (200, "away")
-    assert await ready(STARTING, STARTING) == (503, "away")
-    assert await ready(READY, DRAINING) == (503, "away")
+async def test_a_server_that_does_not_tell_its_configuration_is_not_away(tmp_path: Path) -> None:
+    with EmbeddedStore(server_program(), "--rename-command", "CONFIG", "") as store:
+        assert await readiness(tmp_path, store.url, READY) == (200, "ok")

@@ -292,7 +292,7 @@ def test_operations_that_died_are_begun_again(doomed: Gateway) -> None:
     operator = next(pid for pid in doomed.children() if listens(pid, urlsplit(doomed.operations).port))
     os.kill(operator, signal.SIGKILL)
     assert doomed.waiting_for("operations.died")["code"] == -signal.SIGKILL
-    assert asked(f"{doomed.operations}/readyz")[0] == 200
+    assert asked(f"{doomed.operations}/readyz")[0] == 200, doomed.complaints
 
 
 def test_when_the_parent_is_killed_everything_ends_the_embedded_store_too(doomed: Gateway) -> None:

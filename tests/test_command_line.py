@@ -19,7 +19,7 @@ from service.__main__ import main
 from service.settings import inherited
 from tests.programs import Gateway, asked, definition, run, running, serving, simulating, until
 
-HEAVY = ("pydantic", "redis", "starlette", "uvicorn", "httpx", "aiohttp", "tiktoken", "structlog", "yaml")
+HEAVY = ("pydantic", "redis", "starlette", "uvicorn", "httpx", "httptools", "tiktoken", "structlog", "yaml")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

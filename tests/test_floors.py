@@ -10,9 +10,10 @@ SERVICE = Path(__file__).parents[1] / "service"
 
 DOORS = {
     "redis": ["adapters/ledger/"],
-    "httpx": ["adapters/upstream.py"],
-    "httpx_aiohttp": ["adapters/upstream.py"],
-    "aiohttp": ["adapters/upstream.py"],
+    "httpx": ["demo/house.py"],
+    "httptools": ["adapters/upstream/"],
+    "certifi": ["adapters/upstream/"],
+    "aiohttp": [],
     "prometheus_client": ["adapters/metrics.py"],
     "structlog": ["adapters/logs.py"],
     "tiktoken": ["domain/tokens/"],

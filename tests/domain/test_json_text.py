@@ -121,3 +121,7 @@ def test_a_member_of_an_inner_object_is_set_in_place() -> None:
     assert inner is not None
     assert with_member(text, "x", "2", at=inner.value) == '{"o": {"x" : 2}, "z":0}'
     assert with_member(text, "y", "2", at=inner.value) == '{"o": {"y":2,"x" : 1}, "z":0}'
+
+
+def test_many_containers_side_by_side_are_not_deep() -> None:
+    assert decode(b'[{"a":1}' + b',{"a":[]}' * 100 + b"]")[0] == {"a": 1}

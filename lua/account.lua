@@ -159,6 +159,7 @@ local function open_subject(key, rid, names)
   local subject = {
     key = key, own = got[2], marker = got[3], stored = {}, accounts = {}, set = {}, gone = {}, need = 0,
     due = tonumber(hint[1] or 0), entries = tonumber(hint[2] or 0), expires = tonumber(hint[3] or 0),
+    cursor = hint[4] or '0', -- where the next sweep begins
   }
   for i, name in ipairs(names) do subject.stored[name] = got[i + 3] or '' end
   return subject
@@ -246,7 +247,8 @@ end
 -- Look after the leases and markers that have ended, when the hint says that one has. Not after `mine`.
 local function sweep(subject, mine, now)
   if subject.due == 0 or now < subject.due then return end
-  local cursor, seen, ended, earliest, met = '0', 0, 0, math.huge, {}
+  local cursor, seen, ended, earliest, met = subject.cursor, 0, 0, math.huge, {}
+  local partial = cursor ~= '0'
   repeat
     local page = redis.call('HSCAN', subject.key, cursor, 'COUNT', 1000)
     cursor = page[1]
@@ -271,7 +273,8 @@ local function sweep(subject, mine, now)
     end
     seen = seen + #page[2] / 2
   until cursor == '0' or ended >= ENDED or seen >= SEEN
-  if cursor ~= '0' or ended >= ENDED then earliest = now end
+  if partial or cursor ~= '0' or ended >= ENDED then earliest = now end
+  subject.cursor = ended >= ENDED and subject.cursor or cursor
   subject.due = math.max(now + 1000, math.min(earliest, now + MARKER))
   subject.changed = true
 end
@@ -285,7 +288,8 @@ local function save(subject, now)
   if subject.entries == 0 then subject.due = 0 end
   local renew = subject.need > subject.expires
   if renew then subject.expires = subject.need + SLACK end
-  local list = {'~', whole(subject.due) .. ' ' .. whole(subject.entries) .. ' ' .. whole(subject.expires)}
+  local hint = {whole(subject.due), whole(subject.entries), whole(subject.expires), subject.cursor}
+  local list = {'~', table.concat(hint, ' ')}
   for field, value in pairs(subject.set) do
     list[#list + 1] = field
     list[#list + 1] = value

@@ -140,8 +140,9 @@ def _new_key(options: argparse.Namespace) -> int:
 
     try:
         key, line = new_key(options.id)
-    except ValueError as error:
-        _complain([f"--id: {error}"])
+    except ValueError:
+        shown = repr(options.id[:80])
+        _complain([f"--id: expected up to 64 letters, digits and . _ @ : - in it, not {shown}"])
         return 2
     print(f"key, shown this once: {key}\nfor the keys file:    {line}")
     return 0

@@ -134,8 +134,7 @@ def build(
 def _routes(parts: Parts) -> list[Route]:
     base = parts.api.base_path
     return [
-        Route(f"{base}/chat/completions", Gateway(parts, CHAT)),
-        Route(f"{base}/models", Gateway(parts, MODELS)),
+        *(Route(base + route.path, Gateway(parts, route)) for route in (CHAT, MODELS)),
         Route("/{path:path}", Gateway(parts, OTHER)),
     ]
 
@@ -157,12 +156,16 @@ def _keyring(
 
 async def _tick(parts: Parts, ledger: Ledger) -> None:
     """Look at what changes by itself: the keys file, and the numbers nobody else reports."""
-    dropped, lost = 0, 0
+    dropped, lost, there = 0, 0, True
     while True:
+        if await ledger.check() is not there:
+            there = not there
+            say = parts.logs.info if there else parts.logs.warning
+            say("ledger.back" if there else "ledger.away")
         parts.keyring.refresh(time.monotonic())
         parts.metrics.reservations_open(ledger.reservations)
         parts.metrics.settles_pending(ledger.pending)
-        parts.metrics.ledger_available(ledger.available)
+        parts.metrics.ledger_available(there)
         parts.metrics.log_records_dropped(parts.logs.dropped - dropped)
         parts.metrics.reservations_lost(ledger.lost - lost)
         dropped, lost = parts.logs.dropped, ledger.lost

@@ -15,6 +15,7 @@ from service.domain import chat
 from service.domain.api import Api
 from service.domain.errors import (
     Forbidden,
+    InvalidRequest,
     NotFound,
     Rejection,
     TooLarge,
@@ -23,7 +24,7 @@ from service.domain.errors import (
     envelope,
 )
 from service.domain.exchange import Answer, Exchange
-from service.domain.headers import first
+from service.domain.headers import doubled, first
 from service.domain.lifecycle import lifecycle_fields, refuse_unpublished
 from service.domain.reckoning import Reckoner, is_long, unacceptable
 from service.domain.stream import EventStream
@@ -45,6 +46,7 @@ class Route:
 
     name: str
     method: str
+    path: str  # below the base path
     is_chat: bool = False
 
 
@@ -55,9 +57,11 @@ _UPSTREAM_FAULTS = {
     "upstream_error": "status",
 }
 
-CHAT = Route("chat", "POST", is_chat=True)
-MODELS = Route("models", "GET")
-OTHER = Route("other", "")
+_ONCE = (b"authorization", b"content-type", b"content-encoding", b"content-length")
+
+CHAT = Route("chat", "POST", "/chat/completions", is_chat=True)
+MODELS = Route("models", "GET", "/models")
+OTHER = Route("other", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Gateway:
     def __init__(self, parts: Parts, route: Route) -> None:
         self._parts = parts
         self._route = route
+        self._path = parts.api.base_path + route.path
         self._reckoner = Reckoner(parts.tokenizer)
         self._standing_fields = lifecycle_fields(parts.api)
 
@@ -110,8 +115,10 @@ class Gateway:
         """Upstream's answer, or our own refusal."""
         try:
             refuse_unpublished(self._parts.api)
-            if exchange.method != self._route.method:
+            if (exchange.method, exchange.path) != (self._route.method, self._path):
                 raise NotFound(f"Invalid URL ({exchange.method} {exchange.path})")
+            if name := doubled(exchange.headers, _ONCE):
+                raise InvalidRequest(f"There is more than one header '{name.decode()}'.")
             exchange.credential = self._parts.keyring.identify(first(exchange.headers, b"authorization"))
             await self._read(exchange, caller)
             for step in self._parts.request_flow:
@@ -150,9 +157,10 @@ class Gateway:
         if exchange.query:
             path += "?" + exchange.query.decode("latin-1")
         fields = forwarded(exchange.headers, key=parts.upstream_key)
-        exchange.times.sent = exchange.clock()
         answer = await parts.upstream.send(
-            exchange.method, path, fields, exchange.body, timeout=parts.api.timeout
+            *(exchange.method, path, fields, exchange.body),
+            timeout=parts.api.timeout,
+            leaving=exchange.leaves,
         )
         exchange.times.head = exchange.clock()
         if refusal := unacceptable(answer, our_key=parts.upstream_key is not None):

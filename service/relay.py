@@ -148,8 +148,12 @@ async def _flow(
     except TimeoutError:
         if sending:
             raise
+        if stream.done or stream.failed:
+            return stream.finish()
         fault = UpstreamTimeout("The upstream stopped sending.")
     except (UpstreamFailed, UpstreamTimeout) as raised:
+        if stream.done or stream.failed:  # what was to be said is said
+            return stream.finish()
         fault = raised
     return _cut(exchange, fault)
 

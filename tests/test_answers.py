@@ -155,6 +155,8 @@ TABLE = [
     # The caller.
     Row("no key", 401, BAD, fields=CHALLENGE, how={"headers": CALLER[2:]}),
     Row("no bearer", 401, BAD, fields=CHALLENGE, how={"headers": [(b"authorization", b"Basic eDp5")]}),
+    Row("two keys", 400, BAD, says="more than one header 'authorization'",
+        how={"headers": [*CALLER, (b"authorization", b"Bearer another")]}),
     Row("no virtual key", 401, BAD, fields=CHALLENGE, how={"headers": CALLER[2:]}, keys=True),
     Row("a key nobody knows", 401, BAD, "invalid_api_key", fields=CHALLENGE, keys=True,
         says="Incorrect API key provided: sk-ca****cdef"),

@@ -16,6 +16,7 @@ from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.domain.exchange import Exchange
 from service.domain.tokens import Tokenizer
 from service.domain.usage import OUTCOMES
+from service.settings import Secret, Settings
 from tests.world import (
     CALLER,
     CALLS,
@@ -535,3 +536,49 @@ async def test_a_client_that_leaves_while_it_is_reserved_leaves_nothing_behind(
 
 def test_every_outcome_there_is_stands_in_the_table() -> None:
     assert {ending.outcome for ending in ENDINGS} == set(OUTCOMES)
+
+
+async def test_a_client_that_leaves_while_a_request_is_refused_is_charged_nothing(
+    embedded: EmbeddedStore, tokenizer: Tokenizer
+) -> None:
+    """The ledger refuses when nobody listens any more: that is released, not settled."""
+    once = {**CALLS, "limit": 1}
+    flow = [{"rate-limit-ai-tokens": {"policies": [once]}}]
+    with redis.Redis.from_url(embedded.url) as direct:
+        direct.flushall()
+        async with (
+            Model([whole(ANSWER)]) as model,
+            World(embedded.url, tokenizer, model.url, request=flow) as world,
+        ):
+            assert (await world.client(asking(stream=False)).ask()).status == 200
+            await world.quiet()
+            os.kill(embedded.pid, signal.SIGSTOP)
+            try:
+                client = world.client(asking(stream=False)).start()
+                await becomes(lambda: client.listening)
+                client.leave()
+                await client.over()
+            finally:
+                os.kill(embedded.pid, signal.SIGCONT)
+            await world.quiet()
+            await becomes(lambda: not world.tools.ledger.pending, "the release")
+            assert await world.charged(once) == {"calls": 1}
+
+
+async def test_who_leaves_while_waiting_for_a_connection_has_used_nothing(
+    store_url: str, tokenizer: Tokenizer
+) -> None:
+    one = Settings(digest_key=Secret("a digest key of the tests"), upstream_connections=1)
+    async with Model([STALL]) as model, World(store_url, tokenizer, model.url, settings=one) as world:
+        first = world.client(asking(stream=False)).start()
+        await becomes(lambda: len(model.heard) == 1, "the first request")
+        second = world.client(asking(stream=False)).start()
+        await becomes(lambda: len(world.reservations()) == 2, "the second reservation")
+        second.leave()
+        await second.over()
+        assert (await world.charged())["tokens"] == RESERVED
+        first.leave()
+        await first.over()
+        await world.quiet()
+        assert len(model.heard) == 1
+        assert (await world.charged())["tokens"] == RESERVED

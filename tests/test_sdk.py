@@ -1,6 +1,5 @@
 """The official SDK through `weir serve` to `weir simulate`: it cannot tell them from the real thing."""
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -218,10 +217,8 @@ def test_a_refused_request_is_tried_again_when_it_was_told_to_and_succeeds(
         )
 
     assert ask().retries_taken == 0
-    began = time.monotonic()
-    again = ask()
+    again = ask()  # 216 tokens too many drain in 1.08 s; after its own 0.5 s it would be refused again
     assert (again.retries_taken, again.status_code) == (1, 200)
-    assert time.monotonic() - began > 0.7  # 216 tokens too many drain in 1.08 s; its own wait is 0.5 s
 
 
 def test_a_request_that_can_never_fit_is_refused_once_and_not_tried_again(

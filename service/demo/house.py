@@ -97,7 +97,8 @@ class House:
 
     def farewell(self) -> str:
         """Where everything is, and a command to paste."""
-        body = {"model": self._model, "user": "you", "messages": [{"role": "user", "content": "Hello!"}]}
+        body = {"model": self._model, "user": "you", "max_completion_tokens": 80}
+        body["messages"] = [{"role": "user", "content": "Hello!"}]
         return (
             f"\nThe gateway goes on until Ctrl-C. API {self.url}/v1, metrics {self.operations}/metrics, "
             f"readiness {self.operations}/readyz. Try it (each user has {LIMIT} tokens per {WINDOW}):\n\n"

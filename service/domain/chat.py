@@ -11,6 +11,8 @@ from service.domain.headers import Field, first
 _HINT = (
     "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
 )
+MOST_CHOICES = 128  # of OpenAI's API
+MOST_TOKENS = 10**9  # of a declared cap
 _USAGE_WANTED = '{"include_usage":true}'
 
 
@@ -54,7 +56,7 @@ def parse(body: bytes) -> Chat:
         stream=_flag(document, "stream"),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         user=_text(document, "user") or _text(document, "safety_identifier"),
-        n=_count(document, "n") or 1,
+        n=_count(document, "n", most=MOST_CHOICES) or 1,
         cap=max((cap for cap in caps if cap is not None), default=None),
     )
 
@@ -95,7 +97,7 @@ def _text(document: Mapping[str, Any], name: str) -> str | None:
     raise _wrong_type(name, "a string", value)
 
 
-def _count(document: Mapping[str, Any], name: str) -> int | None:
+def _count(document: Mapping[str, Any], name: str, *, most: int = MOST_TOKENS) -> int | None:
     value = document.get(name)
     if value is None:
         return None
@@ -107,9 +109,9 @@ def _count(document: Mapping[str, Any], name: str) -> int | None:
             param=name,
             code="integer_below_min_value",
         )
-    if value > 10**9:
+    if value > most:
         raise InvalidRequest(
-            f"Invalid '{name}': integer above maximum value. Expected a value <= 1000000000.",
+            f"Invalid '{name}': integer above maximum value. Expected a value <= {most}.",
             param=name,
             code="integer_above_max_value",
         )

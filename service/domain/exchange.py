@@ -46,7 +46,7 @@ class Times:
     """Moments of an exchange, in seconds of a monotonic clock; None until they come."""
 
     received: float
-    sent: float | None = None  # handed to upstream
+    sent: float | None = None  # given to a connection to upstream
     head: float | None = None  # upstream's head is here
     first_byte: float | None = None  # the first byte of content left for the client
     ended: float | None = None
@@ -74,7 +74,6 @@ class Exchange:
     adds: list[Field] = field(default_factory=list)  # fields the answer will carry besides its own
     produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
     stream: EventStream | None = None  # the reader of a streamed answer
-    granted: bool = False  # the rate limiter let it pass
     responded: int = 0  # steps of the response flow that have begun
     started: bool = False  # the answer's head has left
     outcome: str = "open"  # how it ended: one of service.domain.usage.OUTCOMES
@@ -84,6 +83,10 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.times = Times(received=self.clock())
+
+    def leaves(self) -> None:
+        """The request is on its way upstream, as from now."""
+        self.times.sent = self.clock()
 
     def at_end(self, ending: Ending) -> None:
         """Run this when the exchange is over, however it ended: first asked, first run."""

@@ -30,6 +30,12 @@ def first(fields: Iterable[Field], name: bytes) -> bytes | None:
     return None
 
 
+def doubled(fields: Iterable[Field], names: Iterable[bytes]) -> bytes | None:
+    """The first of these names that more than one field has: two readers may then take different ones."""
+    fields = list(fields)
+    return next((name for name in names if sum(field == name for field, _ in fields) > 1), None)
+
+
 def without(fields: Iterable[Field], names: Iterable[bytes]) -> list[Field]:
     """The fields, less those of the given names."""
     unwanted = frozenset(names)

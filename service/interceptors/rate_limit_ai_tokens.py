@@ -74,9 +74,8 @@ class RateLimitAiTokens:
         try:
             verdict: Verdict = await self._ledger.reserve(reservation)
         except LedgerAway as away:
-            self._go_without(exchange, away)
+            self._go_without(exchange, reservation, away)
         else:
-            exchange.granted |= verdict.granted
             self._obey(exchange, chat, estimate, verdict)
 
     async def _estimate(self, exchange: Exchange, chat: Chat) -> Estimate:
@@ -103,7 +102,7 @@ class RateLimitAiTokens:
         self._metrics.refused(name, "never" if verdict.wait is None else "limit", enforced=True)
         raise refusal(verdict, chat.model)
 
-    def _go_without(self, exchange: Exchange, away: LedgerAway) -> None:
+    def _go_without(self, exchange: Exchange, reservation: Reservation, away: LedgerAway) -> None:
         """The ledger is away: refuse, where one policy says so; else let it pass, and say it."""
         exchange.notes["ledger"] = str(away)
         for policy in self._policies:
@@ -115,14 +114,13 @@ class RateLimitAiTokens:
                     headers=[(b"retry-after", b"1")],
                 )
         names = ", ".join(policy.name for policy in self._policies)
-        exchange.granted = True
+        reservation.granted = True
         exchange.adds.append((b"x-weir-degraded", names.encode()))
 
     async def _settle(self, exchange: Exchange, reservation: Reservation, estimate: Estimate) -> None:
-        if not exchange.granted and not reservation.uncertain:
-            return
-        if exchange.outcome == "rejected":
-            await self._ledger.release(reservation)
+        if exchange.outcome == "rejected" or not reservation.granted:
+            if reservation.granted or reservation.uncertain:
+                await self._ledger.release(reservation)
             return
         usage = exchange.usage or Usage(estimate.prompt, estimate.completion, "reservation")
         exchange.notes["settled"] = await self._ledger.settle(reservation, usage)

@@ -94,7 +94,7 @@ class Subject:
     def fields(self) -> dict[str, str]:
         if not self.exists:
             return {}
-        fields = {"~": f"{self.due} {self.entries} {self.expires}"}
+        fields = {"~": f"{self.due} {self.entries} {self.expires} 0"}
         for name, one in self.accounts.items():
             lows = [str(number) for pair in one.lows for number in pair]
             numbers = [one.limit, one.window, one.charged, one.time]

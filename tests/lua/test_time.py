@@ -1,5 +1,7 @@
 """Time, for the scripts: deadlines, leases, drains, clocks that leap, and when a key ends."""
 
+from typing import Any
+
 from service.domain.account import Algorithm
 from service.domain.policy import Count, Policy
 from tests.lua.calls import LEASE, START, Calls, of
@@ -131,3 +133,18 @@ def test_every_key_ends_and_its_end_never_comes_nearer(calls: Calls) -> None:
         assert lives >= lease + MARKER
         ends = lives
     assert ends > month.window - START % month.window - 1_000
+
+
+def test_ended_leases_among_thousands_that_run_are_all_found_in_time(calls: Calls) -> None:
+    """A look is bounded; the next one goes on where it stopped."""
+    calls.reserve(START, "first", of(STREAMS, 1), lease=10**9)
+    name, (key,) = STREAMS.account, calls.server.keys("*")
+    records: dict[Any, Any] = {
+        f"~live-{number}": f"{START + 10**9} k {name} 1000 {START}" for number in range(7_000)
+    }
+    records |= {f"~dead-{number}": f"{START + 1} k {name} 1000 {START}" for number in range(300)}
+    calls.server.hset(key, mapping={**records, "~": f"{START + 1} 7301 {START + 10**9} 0"})
+    for second in range(2, 12):
+        calls.reserve(START + 1_000 * second, "r", of(STREAMS, 5))
+    fields: Any = calls.server.hkeys(key)
+    assert [field for field in fields if field.startswith(b"~dead")] == []

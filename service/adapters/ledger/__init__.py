@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service.adapters.ledger.leases import Leases
 from service.adapters.ledger.link import Argument, LedgerAway, Link
 from service.adapters.ledger.outbox import Letter, Outbox
 from service.adapters.ledger.reservation import Reservation, layout
@@ -43,9 +44,10 @@ class Ledger:
         self._observe = observe
         self._clock = clock
         self._ahead = 0.0  # ledger time less our clock, ms
-        self._reservations: dict[str, Reservation] = {}
+        self._leases = Leases(self._renew, lease=lease, clock=clock)
         self._outbox = Outbox(self._deliver)
         self._tasks: list[asyncio.Task[None]] = []
+        self._heard = 0.0  # when the ledger last answered, s of our clock
         self.lost = 0  # leases that calls of ours found ended, with nobody having settled
         self.available = True  # whether the last call was answered
 
@@ -54,7 +56,7 @@ class Ledger:
         with suppress(LedgerAway):
             await self._link.warm()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._renew_leases()), loop.create_task(self._outbox.run())]
+        self._tasks = [loop.create_task(self._leases.run()), loop.create_task(self._outbox.run())]
 
     async def close(self, grace: float = 2.0) -> None:
         """Deliver what is pending, for at most `grace` seconds, and close the link."""
@@ -67,7 +69,7 @@ class Ledger:
     @property
     def reservations(self) -> int:
         """How many are open, as far as this worker knows."""
-        return len(self._reservations)
+        return len(self._leases)
 
     @property
     def pending(self) -> int:
@@ -110,8 +112,8 @@ class Ledger:
         verdict = verdict_of(reservation.claims, numbers)
         if verdict.granted:
             reservation.ends = verdict.now + self._lease
-            reservation.renewed = self._clock()
-            self._reservations[reservation.id] = reservation
+            reservation.granted = True
+            self._leases.add(reservation)
         return verdict
 
     async def settle(self, reservation: Reservation, usage: Usage) -> str:
@@ -129,6 +131,12 @@ class Ledger:
     async def reset(self, claims: Sequence[Claim]) -> None:
         """Make the charges of a subject's policies zero."""
         await self._look(self._link.scripts.reset, claims)
+
+    async def check(self, silence: float = 1.0) -> bool:
+        """Whether the ledger is there: asked, where it said nothing for `silence` seconds."""
+        if self._clock() - self._heard > silence:
+            self.available = await self._link.is_there()
+        return self.available
 
     async def _look(self, script: Script, claims: Sequence[Claim]) -> tuple[int, dict[str, int]]:
         claims = tuple(claims)
@@ -173,7 +181,8 @@ class Ledger:
     ) -> tuple[str, list[int]]:
         """Status and numbers of a script, less what every answer tells about the ledger itself."""
         status, (now, *numbers) = await self._link.run(script, keys, arguments, deadline=deadline)
-        self._ahead = now - self._clock() * 1000
+        self._heard = self._clock()
+        self._ahead = now - self._heard * 1000
         if numbers:
             self.lost += numbers.pop(0)
         return status, [now, *numbers]
@@ -186,7 +195,7 @@ class Ledger:
         self._observe(name, status if status in ("error", "late") else "ok", seconds)
 
     async def _close(self, letter: Letter) -> str:
-        self._reservations.pop(letter.reservation.id, None)
+        self._leases.drop(letter.reservation)
         try:
             for _ in range(2):
                 with suppress(LedgerAway):
@@ -221,19 +230,11 @@ class Ledger:
             reservation.uncertain |= unknown
         return status
 
-    async def _renew_leases(self) -> None:
-        """Renew every reservation whose lease has run for a third."""
-        third = self._lease / 3000
-        while True:
-            await asyncio.sleep(third / 2)
-            due = self._clock() - third / 2
-            late = [one for one in self._reservations.values() if one.renewed <= due]
-            await asyncio.gather(*(self._renew(one) for one in late))
-
-    async def _renew(self, reservation: Reservation) -> None:
+    async def _renew(self, reservation: Reservation) -> bool:
+        """Renew a lease; False where the ledger knows the reservation no more."""
         arguments: list[Argument] = [reservation.id, self._lease, reservation.lost]
         try:
-            _, numbers = await self._call(
+            status, numbers = await self._call(
                 "renew",
                 self._link.scripts.renew,
                 reservation,
@@ -242,6 +243,8 @@ class Ledger:
                 deadline=self._deadline,
             )
         except LedgerAway:
-            return  # the next round tries again
-        reservation.renewed = self._clock()
+            return True  # the next round tries again
+        if status != "renewed":
+            return False
         reservation.ends = numbers[0] + self._lease
+        return True

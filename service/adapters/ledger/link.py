@@ -114,6 +114,14 @@ class Link:
         value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
         return value.decode() if isinstance(value, bytes) else str(value)
 
+    async def is_there(self) -> bool:
+        """Whether the server answers."""
+        try:
+            await self.ask("PING")
+        except LedgerAway:
+            return False
+        return True
+
     async def close(self) -> None:
         """Let what is under way end, then close the connections."""
         while self._carriers:

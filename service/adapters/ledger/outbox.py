@@ -42,11 +42,22 @@ class Outbox:
         self._letters.put_nowait(letter)
 
     async def run(self) -> None:
-        """Deliver, for ever: one after the other, waiting longer while the ledger is away."""
+        """Deliver, for ever. What cannot be delivered goes behind the others, which perhaps can be.
+
+        After each failure there is a pause, longer while nothing passes.
+        """
+        wait = SHORTEST
         while True:
             letter = await self._letters.get()
-            await self._deliver(letter)
-            self.waiting -= 1
+            try:
+                await self._send(letter)
+            except LedgerAway:
+                self._letters.put_nowait(letter)
+                await self._pause(wait)
+                wait = min(wait * 2, LONGEST)
+            else:
+                self.waiting -= 1
+                wait = SHORTEST
             self._letters.task_done()
 
     async def empty(self, grace: float) -> None:
@@ -58,17 +69,6 @@ class Outbox:
                     await self._letters.join()
         self.dropped += self.waiting
         self.waiting = 0
-
-    async def _deliver(self, letter: Letter) -> None:
-        wait = SHORTEST
-        while True:
-            try:
-                await self._send(letter)
-            except LedgerAway:
-                await self._pause(wait)
-                wait = min(wait * 2, LONGEST)
-            else:
-                return
 
     async def _pause(self, seconds: float) -> None:
         if self._hurry.is_set():

@@ -11,7 +11,7 @@ from service.domain.usage import NOTHING, Usage
 class Reservation:
     """Claims that were, or may have been, granted. Its id is ours, never the client's."""
 
-    __slots__ = ("claims", "ends", "id", "lost", "produced", "renewed", "tried", "uncertain")
+    __slots__ = ("claims", "ends", "granted", "id", "lost", "produced", "renewed", "tried", "uncertain")
 
     def __init__(self, claims: Sequence[Claim], *, keep_lost: bool = True) -> None:
         self.id = secrets.token_urlsafe(12)
@@ -19,6 +19,7 @@ class Reservation:
         self.lost = "k" if keep_lost else "u"  # what happens to its charges when its lease ends
         self.ends = 0  # when the lease ends, ms of ledger time; 0 while nobody knows that it was granted
         self.renewed = 0.0  # when it was last renewed, s of the worker's clock
+        self.granted = False  # the request may go on: the ledger said so, or it is done without
         self.uncertain = False  # some call was made whose outcome nobody knows
         self.tried = False  # and it was a settle: it may have been settled
         self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows

@@ -46,12 +46,20 @@ class Upstream:
         self._pool = Pool(Server(host, port, trust), connections=connections)
 
     async def send(
-        self, method: str, path: str, headers: list[Field], body: bytes, *, timeout: float
+        self,
+        method: str,
+        path: str,
+        headers: list[Field],
+        body: bytes,
+        *,
+        timeout: float,
+        leaving: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send a request; return when the answer's head is here, and all of it unless it is a stream.
 
         `path` follows the base URL and includes the query; `headers` go as they are. `timeout` (s) bounds
         the time until all that is here, and then between two pieces of a stream.
+        `leaving` is called when there is a connection, before the first byte goes out.
         Raises Unsent, UpstreamFailed or UpstreamTimeout; so does the iterator of a stream. Raises
         InvalidRequest where a field would break out of its line.
         """
@@ -59,6 +67,7 @@ class Upstream:
         deadline = asyncio.get_running_loop().time() + timeout
         connection = await self._pool.take(patience=min(timeout, self._connect_timeout))
         try:
+            leaving()
             await connection.ask(head, body, bodiless=method == "HEAD", deadline=deadline)
         except BaseException:
             self._pool.give(connection)

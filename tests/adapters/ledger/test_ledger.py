@@ -232,8 +232,31 @@ async def test_a_lease_that_ended_is_counted_by_who_finds_it(
 ) -> None:
     async with opened(store.url, lease=0.1) as dying:
         assert (await dying.reserve(asked(300))).granted
-        dying._tasks[0].cancel()  # as if its worker had died: nobody renews
+        for task in dying._tasks:  # as if its worker had died: nobody renews
+            task.cancel()
         async with opened(store.url, lease=60) as other:
             while not other.lost:
                 assert (await other.reserve(asked(0))).granted
             assert other.lost == 1
+
+
+async def test_a_lease_the_ledger_knows_no_more_is_renewed_no_more_and_does_not_move_on(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    """Else the time until which the unknown is charged would move with it, and it be charged twice."""
+    async with opened(store.url, lease=0.3) as ledger:
+        reservation = asked(300)
+        assert (await ledger.reserve(reservation)).granted
+        ends = reservation.ends
+        direct.flushall()
+        await eventually(lambda: ledger.reservations == 0)
+        assert reservation.ends == ends
+
+
+async def test_whether_the_ledger_is_there_is_asked_where_it_says_nothing(store: EmbeddedStore) -> None:
+    async with opened(store.url) as ledger:
+        assert await ledger.check(silence=0)
+        store.stop()
+        assert not await ledger.check(silence=0)
+        store.start()
+        assert await ledger.check(silence=0)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 import redis
@@ -155,10 +154,8 @@ async def test_a_server_that_pauses_its_clients_is_not_waited_for(
     async with opened(store.url) as ledger:
         reservation = asked(300)
         direct.client_pause(1_500)
-        began = time.monotonic()
         with pytest.raises(LedgerAway):
-            await ledger.reserve(reservation)
-        assert time.monotonic() - began < 1.0
+            await asyncio.wait_for(ledger.reserve(reservation), 1.2)
         await ledger.release(reservation)
         await eventually(lambda: ledger.pending == 0)
         assert (charged(direct), open_reservations(direct)) == (0, 0)

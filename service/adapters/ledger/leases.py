@@ -1,0 +1,54 @@
+"""Leases: the reservations of this worker that are open, each renewed when a third of its lease has run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from service.adapters.ledger.reservation import Reservation
+
+Renew = Callable[[Reservation], Awaitable[bool]]
+
+
+class Leases:
+    """What is open. `renew` renews one, and says whether it is open still; `lease` is in seconds."""
+
+    def __init__(self, renew: Renew, *, lease: float, clock: Callable[[], float]) -> None:
+        self._renew = renew
+        self._round = lease / 6
+        self._clock = clock
+        self._open: dict[str, Reservation] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, reservation: Reservation) -> None:
+        """It was granted just now."""
+        reservation.renewed = self._clock()
+        self._open[reservation.id] = reservation
+
+    def drop(self, reservation: Reservation) -> None:
+        """It is over, or the ledger does not know it any more."""
+        self._open.pop(reservation.id, None)
+
+    async def run(self) -> None:
+        """Renew, for ever, what was last renewed a round ago.
+
+        Each begins in a turn of the event loop of its own, as counting what a stream produced takes time.
+        """
+        while True:
+            await asyncio.sleep(self._round)
+            due = self._clock() - self._round
+            renewals = []
+            for reservation in [one for one in self._open.values() if one.renewed <= due]:
+                renewals.append(asyncio.create_task(self._renew_one(reservation)))
+                await asyncio.sleep(0)
+            await asyncio.gather(*renewals)
+
+    async def _renew_one(self, reservation: Reservation) -> None:
+        try:
+            if await self._renew(reservation):
+                reservation.renewed = self._clock()
+            else:
+                self.drop(reservation)
+        except Exception as error:  # a fault in one must not end the renewals of all
+            told = {"message": "a lease could not be renewed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)

@@ -128,10 +128,14 @@ def test_alive_never_depends_on_the_ledger_and_ready_does_where_a_policy_refuses
     status, said = readyz(gateway)
     assert (status, said["ready"]) == (503, False)
     assert said["ledger"].startswith("away: ")
+    until(lambda: len(gateway.records("ledger.away")) == 2)  # each worker says it, though nobody asks
+    until(lambda: total(gateway, "weir_ledger_available") == 0)
     assert asked(f"{gateway.operations}/livez") == (200, '{"alive":true}')
     assert asked(f"{gateway.operations}/metrics")[0] == 200
     store.start()
     until(lambda: readyz(gateway)[0] == 200)
+    until(lambda: len(gateway.records("ledger.back")) == 2)
+    until(lambda: total(gateway, "weir_ledger_available") == 1)
 
 
 async def readiness(folder: Path, url: str, *states: int, **policy: str) -> tuple[int, str]:

@@ -1,9 +1,9 @@
 """Upstream: the model's server, spoken to in HTTP/1.1 over connections that are kept.
 
-What was sent is never sent again. A connection that the server closed while it was idle is not used, every
-address of the host is tried, and connections are idle for so short a time (pool.KEEP_IDLE) that a request
-seldom meets one that is just being closed. When it does, nobody can know whether it was read: that is a
-502, and trying again is the caller's decision.
+What was sent is never sent again. A connection that the server closed while it was idle is not used, and
+connections are idle for so short a time (pool.KEEP_IDLE) that a request seldom meets one that is just being
+closed. When it does, nobody can know whether it was read: that is a 502, and trying again is the caller's
+decision. The addresses of a host are tried in turn, within one patience.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Upstream:
         connection = await self._pool.take(patience=min(timeout, self._connect_timeout))
         try:
             leaving()
-            await connection.ask(head, body, bodiless=method == "HEAD", deadline=deadline)
+            await connection.ask(head, body, deadline=deadline)
         except BaseException:
             self._pool.give(connection)
             raise

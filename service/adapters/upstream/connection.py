@@ -47,13 +47,13 @@ class Connection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()
         )
 
-    async def ask(self, head: bytes, body: bytes, *, bodiless: bool, deadline: float) -> None:
+    async def ask(self, head: bytes, body: bytes, *, deadline: float) -> None:
         """Send a request; return when the answer is here, or its head if it is a stream.
 
         `deadline` is a moment of the loop's clock. Raises UpstreamFailed or UpstreamTimeout; after these, and
         when it was cancelled, the connection is to be closed.
         """
-        self.reader.begin(bodiless=bodiless)
+        self.reader.begin()
         self._send(head, body)
         await self._wait(deadline)
         if self._fault is not None and not self.reader.streams:

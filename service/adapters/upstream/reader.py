@@ -17,7 +17,6 @@ class Reader:
     """
 
     __slots__ = (
-        "_bodiless",
         "_fields",
         "_parser",
         "_pieces",
@@ -34,9 +33,8 @@ class Reader:
         self.begin()
         self.done = True  # nothing was asked yet
 
-    def begin(self, *, bodiless: bool = False) -> None:
-        """Expect an answer; one without content, whatever its head says, if it is to HEAD."""
-        self._bodiless = bodiless
+    def begin(self) -> None:
+        """Expect an answer, to anything but HEAD, which is never asked."""
         self._fields = 0  # bytes that came before the head was complete, and of trailers after it
         self._pieces: list[bytes] = []
         self.size = 0
@@ -102,7 +100,6 @@ class Reader:
         self.status = status
         kind = first(self.headers, b"content-type") or b""
         self.streams = kind.lower().startswith(b"text/event-stream")
-        self.done = self._bodiless
 
     def on_body(self, data: bytes) -> None:
         """A piece of the content."""

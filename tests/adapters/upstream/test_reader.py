@@ -11,9 +11,9 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\
 CONTINUED = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" + LENGTH
 
 
-def asked(*, bodiless: bool = False) -> Reader:
+def asked() -> Reader:
     reader = Reader()
-    reader.begin(bodiless=bodiless)
+    reader.begin()
     return reader
 
 
@@ -78,12 +78,6 @@ def test_what_has_no_content_is_whole_with_its_head(status: bytes) -> None:
     reader = asked()
     reader.feed(b"HTTP/1.1 " + status + b"\r\netag: a\r\n\r\n")
     assert (reader.done, reader.kept, reader.take()) == (True, True, b"")
-
-
-def test_the_answer_to_head_has_no_content_whatever_it_says() -> None:
-    reader = asked(bodiless=True)
-    reader.feed(OK + b"content-length: 5\r\n\r\n")
-    assert (reader.done, reader.kept, reader.take()) == (True, False, b"")
 
 
 @pytest.mark.parametrize("more", [b"x", LENGTH, b"\0"], ids=["a letter", "an answer", "nothing"])

@@ -237,6 +237,12 @@ ENDINGS = [
            timeout=SHORT, connection="closed", tail=b"}"),
     Ending("stall mid-stream", "timeout", 200, PROMPT + 1, "local", [STREAM, piece(HELLO), STALL],
            stream=True, timeout=SHORT, connection="closed", tail=b'"code":"timeout"}}\n\n'),
+    Ending("cut after all was said", "complete", 200, PROVIDED, "provider",
+           [STREAM, piece(HELLO), piece(COUNTED), piece(DONE), CUT], stream=True, connection="closed",
+           tail=DONE),
+    Ending("stall after all was said", "complete", 200, PROVIDED, "provider",
+           [STREAM, piece(HELLO), piece(COUNTED), piece(DONE), STALL], stream=True, timeout=SHORT,
+           connection="closed", tail=DONE),
     # We refuse.
     Ending("refused by a policy", "rejected", 429, 0, "none", request=TIGHT, calls=0, connection="none",
            tail=b"}"),

@@ -81,6 +81,7 @@ def test_usage_is_wanted_only_where_it_says_true(options: object) -> None:
         ({"n": 0}, "n", "integer_below_min_value"),
         ({"max_tokens": -1}, "max_tokens", "integer_below_min_value"),
         ({"max_completion_tokens": "9"}, "max_completion_tokens", "invalid_type"),
+        ({"n": 129}, "n", "integer_above_max_value"),
         ({"max_tokens": 10**9 + 1}, "max_tokens", "integer_above_max_value"),
     ],
 )

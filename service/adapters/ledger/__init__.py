@@ -87,9 +87,7 @@ class Ledger:
 
     async def reserve(self, reservation: Reservation) -> Verdict:
         """Charge the claims, or none of them. Raises LedgerAway; settle or release after, whatever came."""
-        until = self._clock() + self._deadline
         for last in (False, True):
-            left = until - self._clock()
             try:
                 status, numbers = await self._call(
                     "reserve",
@@ -97,7 +95,7 @@ class Ledger:
                     reservation,
                     reservation.amounts(),
                     [reservation.id, self._lease, reservation.lost],
-                    deadline=left if last else left / 2,
+                    deadline=self._deadline / 2,
                 )
                 break
             except LedgerAway as away:

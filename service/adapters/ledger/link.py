@@ -33,6 +33,7 @@ class _Call:
     keys: Sequence[str]
     arguments: Sequence[Argument]
     answer: "asyncio.Future[list[bytes | int]]"
+    taken: float | None = None  # when it went on its way, s of the loop's clock
 
     def command(self, *, in_full: bool) -> tuple[Argument, ...]:
         how = ("EVAL", self.script.text) if in_full else ("EVALSHA", self.script.sha)
@@ -57,6 +58,7 @@ class Link:
         )
         self._idle: list[AbstractConnection] = [self._connection() for _ in range(connections)]
         self._connections = tuple(self._idle)
+        self._taken: dict[AbstractConnection, float] = {}  # since when each is busy
         self._waiting: deque[_Call] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
         self._flush: asyncio.Handle | None = None
@@ -72,7 +74,7 @@ class Link:
         self._waiting.append(call)
         if self._flush is None:
             self._flush = loop.call_soon(self._dispatch)
-        timer = loop.call_later(deadline, _expire, loop, call, TURNS)
+        timer = loop.call_later(deadline, self._expire, call, deadline, TURNS)
         try:
             answer = await call.answer
         finally:
@@ -129,6 +131,23 @@ class Link:
         for connection in self._connections:
             await connection.disconnect()
 
+    def _expire(self, call: _Call, deadline: float, turns: int) -> None:
+        """The time may be up: the ledger's, from when a call is on its way, or else those before it are.
+
+        That this worker is busy is not the ledger's fault: what waits for its turn goes on waiting, and an
+        answer that is there and was not read yet is not too late.
+        """
+        if call.answer.done():
+            return
+        loop = asyncio.get_running_loop()
+        since = call.taken or min(self._taken.values(), default=loop.time())
+        if (left := since + deadline - loop.time()) > 0:
+            loop.call_later(left, self._expire, call, deadline, TURNS)
+        elif turns:
+            loop.call_soon(self._expire, call, deadline, turns - 1)
+        else:
+            _fail([call], "no answer in time", unknown=call.taken is not None)
+
     def _connection(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
@@ -142,7 +161,11 @@ class Link:
                 if not call.answer.done():  # nobody waits for it, and nothing was sent
                     batch.append(call)
             if batch:
-                carrier = asyncio.get_running_loop().create_task(self._carry(self._idle.pop(), batch))
+                connection, now = self._idle.pop(), asyncio.get_running_loop().time()
+                self._taken[connection] = now
+                for call in batch:
+                    call.taken = now
+                carrier = asyncio.get_running_loop().create_task(self._carry(connection, batch))
                 self._carriers.add(carrier)
                 carrier.add_done_callback(self._carriers.discard)
 
@@ -159,6 +182,7 @@ class Link:
             _fail(batch, _reason(error), unknown=True)
         finally:
             _fail(batch, "the link was closed", unknown=True)
+            del self._taken[connection]
             self._idle.append(connection)
             if self._waiting and self._flush is None:
                 self._flush = asyncio.get_running_loop().call_soon(self._dispatch)
@@ -195,14 +219,6 @@ class Link:
         for script in self.scripts:
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
-
-
-def _expire(loop: asyncio.AbstractEventLoop, call: _Call, turns: int) -> None:
-    """The time is up. An answer that is there and was not read, as the worker was busy, is not too late."""
-    if turns and not call.answer.done():
-        loop.call_soon(_expire, loop, call, turns - 1)
-    else:
-        _fail([call], "no answer in time", unknown=True)
 
 
 async def _connect(connection: AbstractConnection) -> None:

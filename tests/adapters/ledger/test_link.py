@@ -191,3 +191,14 @@ async def test_close_lets_what_is_under_way_end(store: EmbeddedStore, direct: re
     await closing
     assert len([await task for task in tasks]) == 10
     assert direct.llen("list") == 10
+
+
+async def test_an_answer_that_a_busy_worker_has_not_read_yet_is_not_too_late(
+    link: Link, direct: redis.Redis
+) -> None:
+    """Everything else this worker does in between takes longer than the ledger may."""
+    asking = [asyncio.create_task(echo(link, number, deadline=0.01)) for number in range(300)]
+    for _ in range(3):  # the first go on their way, the last wait for their turn
+        await asyncio.sleep(0)
+        direct.blpop(["nobody-pushes"], timeout=0.05)
+    assert await asyncio.gather(*asking) == list(range(300))

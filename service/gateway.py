@@ -151,8 +151,8 @@ class Gateway:
         """Send the request on. Raises Unsent, UpstreamFailed or UpstreamTimeout."""
         parts, asked = self._parts, exchange.chat
         hide_usage = asked is not None and asked.stream and not asked.include_usage
-        if hide_usage:
-            exchange.body = chat.asking_for_usage(exchange.body)
+        if asked is not None and hide_usage:
+            exchange.body = chat.asking_for_usage(exchange.body, has_options=asked.has_options)
         path = exchange.path.removeprefix(parts.api.base_path)
         if exchange.query:
             path += "?" + exchange.query.decode("latin-1")
@@ -229,7 +229,6 @@ def _received(scope: Scope, route: Route) -> Exchange:
         path=scope["path"],
         query=scope["query_string"],
         headers=list(scope["headers"]),
-        peer=scope["client"][0] if scope.get("client") else "",
         route=route.name,
     )
 

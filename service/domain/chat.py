@@ -7,6 +7,7 @@ from typing import Any
 from service.domain import json_text
 from service.domain.errors import InvalidRequest, UnsupportedMedia
 from service.domain.headers import Field, first
+from service.domain.misfits import wrong_type
 
 _HINT = (
     "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
@@ -27,6 +28,7 @@ class Chat:
     document: Mapping[str, Any]
     model: str
     stream: bool = False
+    has_options: bool = False  # there is a member `stream_options`
     include_usage: bool = False
     user: str | None = None
     n: int = 1
@@ -47,13 +49,14 @@ def parse(body: bytes) -> Chat:
     if model is None:
         raise InvalidRequest("you must provide a model parameter")
     if not isinstance(model, str) or not model:
-        raise _wrong_type("model", "a string", model)
+        raise wrong_type("model", "string", model)
     caps = [_count(document, name) for name in ("max_completion_tokens", "max_tokens")]
     options = document.get("stream_options")
     return Chat(
         document=document,
         model=model,
         stream=_flag(document, "stream"),
+        has_options="stream_options" in document,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         user=_text(document, "user") or _text(document, "safety_identifier"),
         n=_count(document, "n", most=MOST_CHOICES) or 1,
@@ -71,12 +74,15 @@ def refuse_other_media(fields: list[Field]) -> None:
         raise UnsupportedMedia("Content encodings are not supported. Send the body as it is.")
 
 
-def asking_for_usage(body: bytes) -> bytes:
+def asking_for_usage(body: bytes, *, has_options: bool = True) -> bytes:
     """The body of a streamed request, with `stream_options.include_usage` spliced in.
 
-    No other byte changes: nothing is decoded and written anew.
+    No other byte changes: nothing is decoded and written anew. Where it is known that there are no
+    `stream_options`, they are not looked for.
     """
     text = body.decode()
+    if not has_options:
+        return json_text.with_first_member(text, "stream_options", _USAGE_WANTED).encode()
     options = json_text.find(text, "stream_options")
     if options is None or text[options.value] != "{":
         return json_text.with_member(text, "stream_options", _USAGE_WANTED).encode()
@@ -87,14 +93,14 @@ def _flag(document: Mapping[str, Any], name: str) -> bool:
     value = document.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise _wrong_type(name, "a boolean", value)
+    raise wrong_type(name, "boolean", value)
 
 
 def _text(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise _wrong_type(name, "a string", value)
+    raise wrong_type(name, "string", value)
 
 
 def _count(document: Mapping[str, Any], name: str, *, most: int = MOST_TOKENS) -> int | None:
@@ -102,7 +108,7 @@ def _count(document: Mapping[str, Any], name: str, *, most: int = MOST_TOKENS) -
     if value is None:
         return None
     if type(value) is not int:
-        raise _wrong_type(name, "an integer", value)
+        raise wrong_type(name, "integer", value)
     if value < 1:
         raise InvalidRequest(
             f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
@@ -116,18 +122,3 @@ def _count(document: Mapping[str, Any], name: str, *, most: int = MOST_TOKENS) -
             code="integer_above_max_value",
         )
     return value
-
-
-def _wrong_type(name: str, expected: str, value: object) -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid type for '{name}': expected {expected}, but got {_kind(value)} instead.",
-        param=name,
-        code="invalid_type",
-    )
-
-
-def _kind(value: object) -> str:
-    kinds = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string", list: "an array"}
-    if isinstance(value, str) and not value:
-        return "an empty string"
-    return kinds.get(type(value), "an object")

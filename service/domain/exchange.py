@@ -60,7 +60,6 @@ class Exchange:
     path: str
     query: bytes
     headers: list[Field]
-    peer: str = ""
     body: bytes = b""
     clock: Callable[[], float] = time.perf_counter
     id: str = field(default_factory=lambda: "req_" + secrets.token_hex(16))

@@ -114,6 +114,11 @@ def with_member(text: str, name: str, value: str, at: int = 0) -> str:
     there = find(text, name, at)
     if there:
         return text[: there.value] + value + text[there.end :]
+    return with_first_member(text, name, value, at)
+
+
+def with_first_member(text: str, name: str, value: str, at: int = 0) -> str:
+    """The text, with a member that the object at `at` does not have put before all others."""
     inside = _skip(text, at) + 1
     comma = "" if text[_skip(text, inside)] == "}" else ","
     return f'{text[:inside]}"{name}":{value}{comma}{text[inside:]}'

@@ -167,3 +167,8 @@ def test_a_request_that_asks_for_usage_is_the_same_request(
     asked = asking_for_usage(json.dumps(document, indent=indent, ensure_ascii=False).encode())
     assert json.loads(asked) == {**document, "stream_options": {**(options or {}), "include_usage": True}}
     assert parse(asked).include_usage
+
+
+def test_options_known_to_be_absent_are_not_looked_for() -> None:
+    before = b' { "a" : 1 } '
+    assert asking_for_usage(before, has_options=False) == asking_for_usage(before)

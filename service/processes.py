@@ -1,7 +1,6 @@
 """Processes: the workers that serve the API on one port, and the one that serves operations on another."""
 
 import asyncio
-import ctypes
 import gc
 import logging
 import multiprocessing
@@ -20,7 +19,7 @@ from types import FrameType
 import uvicorn
 
 from service.adapters.keyring import KeysError
-from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError
+from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError, end_with_parent
 from service.adapters.logs import Line, Logs, Record
 from service.adapters.vocabularies import VocabularyError
 from service.app import Worker, build, default_definition, load_tokenizer, read_definition
@@ -31,7 +30,6 @@ from service.protocol import Protocol
 from service.settings import Settings
 from service.simulator import application
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 RESTART = 1.0  # s between two starts of the same worker
 _FORK = multiprocessing.get_context("fork")
@@ -195,12 +193,6 @@ def _live(target: Callable[..., None], *arguments: object) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
     end_with_parent()
     target(*arguments)
-
-
-def end_with_parent() -> None:
-    """Let this process be told to end when its parent does, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from service.domain.exchange import Exchange
 from service.domain.tokens import Tokenizer
 from service.domain.usage import OUTCOMES
 from service.settings import Secret, Settings
+from tests.adapters.ledger.world import frozen
 from tests.world import (
     CALLER,
     CALLS,
@@ -506,11 +505,8 @@ async def test_a_reservation_whose_fate_is_unknown_is_released(
     with redis.Redis.from_url(embedded.url) as direct:
         direct.flushall()
         async with Model() as model, World(embedded.url, tokenizer, model.url) as world:
-            os.kill(embedded.pid, signal.SIGSTOP)
-            try:
+            with frozen(embedded):
                 client = await world.client(asking(stream=False)).ask()
-            finally:
-                os.kill(embedded.pid, signal.SIGCONT)
             assert client.status == 503
             await world.quiet()
             await becomes(lambda: not world.tools.ledger.pending, "the release")
@@ -524,14 +520,11 @@ async def test_a_client_that_leaves_while_it_is_reserved_leaves_nothing_behind(
     with redis.Redis.from_url(embedded.url) as direct:
         direct.flushall()
         async with Model() as model, World(embedded.url, tokenizer, model.url) as world:
-            os.kill(embedded.pid, signal.SIGSTOP)
-            try:
+            with frozen(embedded):
                 client = world.client(asking(stream=False)).start()
                 await becomes(lambda: client.listening)
                 client.leave()
                 await client.over()
-            finally:
-                os.kill(embedded.pid, signal.SIGCONT)
             await world.quiet()
             await becomes(lambda: not world.tools.ledger.pending, "the release")
             await becomes(lambda: not world.reservations(), "the end of the reservation")
@@ -558,14 +551,11 @@ async def test_a_client_that_leaves_while_a_request_is_refused_is_charged_nothin
         ):
             assert (await world.client(asking(stream=False)).ask()).status == 200
             await world.quiet()
-            os.kill(embedded.pid, signal.SIGSTOP)
-            try:
+            with frozen(embedded):
                 client = world.client(asking(stream=False)).start()
                 await becomes(lambda: client.listening)
                 client.leave()
                 await client.over()
-            finally:
-                os.kill(embedded.pid, signal.SIGCONT)
             await world.quiet()
             await becomes(lambda: not world.tools.ledger.pending, "the release")
             assert await world.charged(once) == {"calls": 1}

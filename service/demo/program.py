@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from service import settings as configuration
-from service.processes import end_with_parent
+from service.adapters.ledger.embedded import end_with_parent
 
 PATIENCE = 30.0  # s that anything here may take
 

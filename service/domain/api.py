@@ -115,7 +115,8 @@ class Api:
     revision: str
 
 
-def _kebab(name: str) -> str:
+def kebab(name: str) -> str:
+    """A member's name in the definition: `on_lost` is `on-lost`."""
     return name.replace("_", "-")
 
 
@@ -130,7 +131,7 @@ class _Flows(BaseModel, extra="forbid"):
     response: list[Annotated[dict[str, Any], AfterValidator(_one_step)]]
 
 
-class _Weir(BaseModel, extra="forbid", alias_generator=_kebab):
+class _Weir(BaseModel, extra="forbid", alias_generator=kebab):
     lifecycle: Literal["DRAFT", "AVAILABLE", "DEPRECATED", "RETIRED"]
     base_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")]
     timeout: Duration

@@ -5,13 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.account import Algorithm
-from service.domain.api import Percent, Window
+from service.domain.api import Percent, Window, kebab
 from service.domain.policy import MOST, Count, OnLedgerFailure, Policy, Reserve
-
-
-def kebab(name: str) -> str:
-    """A member's name in the definition: `on_lost` is `on-lost`."""
-    return name.replace("_", "-")
 
 
 class PolicyOptions(BaseModel):

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from service.adapters.ledger import LedgerAway, Reservation
+from service.domain.api import kebab
 from service.domain.chat import Chat
 from service.domain.errors import LimiterUnavailable
 from service.domain.exchange import Exchange
 from service.domain.limit_headers import limit_headers, refusal
-from service.domain.policies import PolicyOptions, kebab
+from service.domain.policies import PolicyOptions
 from service.domain.policy import Claim, OnLedgerFailure, Verdict
 from service.domain.subject import subject_keys, user_of, values_of
 from service.domain.usage import NOTHING, Estimate, Usage

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain.account import Algorithm
-from service.domain.policies import PolicyOptions, kebab
+from service.domain.api import kebab
+from service.domain.policies import PolicyOptions
 from service.domain.policy import MOST, Count, OnLedgerFailure, Policy, Reserve
 
 LEAST = {"name": "minute", "per": ["user"], "limit": 5, "window": "1m"}

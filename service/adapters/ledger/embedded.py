@@ -74,7 +74,7 @@ class EmbeddedStore:
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent,
         )
         until = time.monotonic() + 10
         while not _listens(self._socket):
@@ -99,5 +99,7 @@ def _listens(path: str) -> bool:
     return True
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> None:
+    """Let this process be told to end when its parent does, even by SIGKILL; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -5,48 +5,53 @@
 -- ARGV[2]      not_after  ms; later than this the call writes nothing
 -- ARGV[3]      rid        the reservation's id
 -- ARGV[4]      lease      ms from now until the reservation ends by itself
--- ARGV[5]      lost       what an ended lease does: "k" keeps the charges, "u" undoes them
--- ARGV[6..]    policies   eight each, as reserve had them, the amount being what was used so far, in total
+-- ARGV[5]      undo       what an ended lease does: 0 keeps the charges, 1 undoes them
+-- ARGV[6]      policies   as reserve had them
+-- ARGV[7]      amounts    units, 8 bytes each (">d"): what was used so far, in total
+-- ARGV[8..]    names      of the accounts
 --
--- Returns {status, now, leases found ended, 0, 0, charged with each policy ...}.
--- Status: renewed; gone (ended or settled before); late (after not_after).
+-- Returns {status, now, leases found ended}, or {status, now} where nothing was looked at.
+-- Status: renewed; gone (ended or settled before); late (after not_after); stale (outside a calendar's
+-- boundaries).
 
 local now, not_after, rid = ledger_time(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local lease, lost = tonumber(ARGV[4]), ARGV[5]
-if now > not_after then return {'late', whole(now)} end
+local lease, undo = tonumber(ARGV[4]), tonumber(ARGV[5])
+if now > not_after then return {'late', now} end
 
 local EXTRAS = 4    -- separate charges of a policy in one record; more become one, at the earlier moment
 
-local policies, subjects = read_call(6, rid, now)
+local accounts, subjects = open_call(6, rid, now)
+if not accounts then return {'stale', now} end
 
-local function charge_excess(record, policy)
+local function charge_excess(charges, account)
   local sum, last, count = 0, nil, 0
-  for _, one in ipairs(record.charges) do
-    if one.name == policy.name then sum, last, count = sum + one.amount, one, count + 1 end
+  for _, one in ipairs(charges) do
+    if one.name == account.name then sum, last, count = sum + one.amount, one, count + 1 end
   end
-  local excess = policy.amount - sum
+  local excess = account.amount - sum
   if not last or excess <= 0 then return end
-  local at = charge(policy.account, excess, now, true)
+  local at = charge(account, excess, now, true)
   if count < EXTRAS then
-    table.insert(record.charges, {name = policy.name, amount = excess, at = at})
+    charges[#charges + 1] = {name = account.name, amount = excess, at = at}
   else
     last.amount = last.amount + excess
   end
 end
 
 local status = 'renewed'
-for i, subject in ipairs(subjects) do
+for i = 1, #subjects do
+  local subject = subjects[i]
   if subject.own then
-    local record = read_record(subject.own)
-    record.stop, record.lost = now + lease, lost
-    for _, policy in ipairs(policies) do
-      if policy.at == i and policy.account then charge_excess(record, policy) end
+    local charges, text = read_record(subject.own).charges, ''
+    for _, account in ipairs(accounts) do
+      if account.subject == subject then charge_excess(charges, account) end
     end
+    for _, one in ipairs(charges) do text = text .. pack(CHARGE, one.amount, one.at, #one.name, one.name) end
     sweep(subject, rid, now)
-    put(subject, '~' .. rid, record, record.stop + MARKER)
+    put(subject, '~' .. rid, now + lease, undo, text, now + lease + MARKER)
     save(subject, now)
   else
     status = 'gone'
   end
 end
-return answer(status, now, 0, 0, policies)
+return {status, now, ended_leases}

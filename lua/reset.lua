@@ -2,22 +2,26 @@
 --
 -- KEYS[1]      subject
 -- ARGV[1]      now        ms; "" asks the server for the time
--- ARGV[2..]    policies   eight each, as in reserve; the amount is not looked at
+-- ARGV[2]      policies   as in reserve
+-- ARGV[3]      amounts    as in reserve; not looked at
+-- ARGV[4..]    names      of the accounts
 --
--- Returns {"reset", now, 0, 0, 0, charged with each policy ...}.
+-- Returns {"reset", now, 0, 0, 0, charged with each policy ...}, or {"stale", now} outside a calendar's
+-- boundaries.
 --
--- The accounts begin anew a millisecond later, so that what was admitted before gives nothing back to them.
+-- An account begins anew a millisecond later, so that what was admitted before gives nothing back to it. In
+-- the last one of a window nothing that is admitted gives anything back.
 
 local now = ledger_time(ARGV[1])
-local policies, subjects = read_call(2, '', now)
-local subject = subjects[1]
-for _, policy in ipairs(policies) do
-  local account = policy.account
-  if account and account.kind ~= 'concurrency' then
-    account.charged = 0
-    account.time = math.max(now, account.time) + 1
-    push_low(account, account.time, 0)
-    redis.call('HSET', subject.key, policy.name, write_account(account))
+local accounts, subjects = open_call(2, '', now)
+if not accounts then return {'stale', now} end
+for _, account in ipairs(accounts) do
+  if not account.fresh and account.kind ~= OPEN then
+    local time = max(now, account.time) + 1
+    account.charged, account.before = 0, 0
+    push_low(account, time, 0)
+    if account.kind == BUCKET or time < account.start + account.window then account.time = time end
+    redis.call('HSET', subjects[1].key, account.name, write_account(account))
   end
 end
-return answer('reset', now, 0, 0, policies)
+return answer('reset', now, 0, 0, accounts)

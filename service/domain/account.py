@@ -22,6 +22,7 @@ class Algorithm(StrEnum):
     """How an account forgets."""
 
     LEAKY_BUCKET = "leaky-bucket"
+    SLIDING_WINDOW = "sliding-window"
     FIXED_WINDOW = "fixed-window"
     CONCURRENCY = "concurrency"
 
@@ -39,31 +40,35 @@ def drained(limit: int, window: int, *, since: int, until: int) -> int:
 class Account:
     """One policy's account of one subject.
 
-    `time` is when `charged` was true (for concurrency, when the account was opened). `lows` holds
-    (time, lowest level), levels rising; those of a window are all zero: what was admitted before counts
-    no more.
+    `time` is when `charged` was true (for concurrency, when the account was opened). `start` is the
+    beginning of a window (0 for those that have none), `before` what was charged in the window before, where
+    that slides. `lows` holds (time, lowest level), levels rising; those of a window are all zero: what was
+    admitted before counts no more.
     """
 
     algorithm: Algorithm
     limit: int
     window: int
     time: int
+    start: int = 0
     charged: int = 0
+    before: int = 0
     lows: list[tuple[int, int]] = field(default_factory=list)
 
     @property
-    def start(self) -> int:
-        """When the window began."""
-        return self.time - self.time % self.window
+    def is_window(self) -> bool:
+        """Whether charges end with a window."""
+        return self.algorithm in (Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW)
 
     @property
     def end(self) -> int:
         """When the window ends."""
         return self.start + self.window
 
-    def roll(self, now: int) -> None:
-        """Bring the account to now.
+    def roll(self, now: int, start: int | None, window: int) -> None:
+        """Bring the account to now, which lies in the window of that start and length.
 
+        Where nobody knows the start, which only a policy does of a calendar, the account stays in its own.
         A stored time ahead of now wins for at most GRACE or the window; then the account goes back with
         the clock, keeps its charges, and gives nothing back of earlier ones.
         """
@@ -72,23 +77,29 @@ class Account:
         if now < self.time:
             if self.time - now <= max(GRACE, self.window):
                 return
-            self._remember(self.time + 1, self.charged if self.algorithm is Algorithm.LEAKY_BUCKET else 0)
+            self._remember(self.time + 1, 0 if self.is_window else self.charged)
         elif self.algorithm is Algorithm.LEAKY_BUCKET:
             out = drained(self.limit, self.window, since=self.time, until=now)
             self.charged = max(0, self.charged - out)
-        elif now >= self.end:
-            self.charged = 0
         self.time = now
+        if self.is_window:
+            self._enter(now, start, window)
 
-    def adopt(self, *, limit: int, window: int) -> None:
-        """Go on under another limit or window; what is charged stays.
+    def _enter(self, now: int, start: int | None, window: int) -> None:
+        if self.start <= now < self.end:
+            return
+        if now >= self.end:
+            slides = self.algorithm is Algorithm.SLIDING_WINDOW and now < self.end + self.window
+            self.before = self.charged if slides else 0
+            self.charged = 0
+        if start is not None:
+            self.start, self.window = start, window
 
-        What was admitted before the window that the charges are of gives nothing back, were the new
-        window to reach so far.
-        """
-        if self.algorithm is Algorithm.FIXED_WINDOW and window != self.window:
-            self._remember(self.start, 0)
-        self.limit, self.window = limit, window
+    def standing(self) -> int:
+        """What counts as charged: of the window before, as much as still lies within the window's reach."""
+        if not self.before:
+            return self.charged
+        return self.charged + math.ceil(float(self.before) * (self.end - self.time) / self.window)
 
     def charge(self, amount: int, now: int, *, remember: bool) -> int:
         """Charge, and return the moment it counts for.
@@ -104,20 +115,30 @@ class Account:
 
     def give_back(self, amount: int, at: int) -> int:
         """Give back what was charged at that moment, as far as the law allows; return how much it was."""
-        if self.algorithm is Algorithm.FIXED_WINDOW and at < self.start:
+        lows = [low for time, low in self.lows if time > at]
+        if not self.is_window or at >= self.start:
+            back = min([amount, self.charged, *lows])
+            self.charged -= back
+        elif self.algorithm is Algorithm.SLIDING_WINDOW and at >= self.start - self.window:
+            back = min([amount, self.before, *lows])
+            self.before -= back
+        else:
             return 0
-        back = min([amount, self.charged, *(low for time, low in self.lows if time > at)])
-        self.charged -= back
         self.lows = [(time, low - back if time > at else low) for time, low in self.lows]
         return back
 
     def reset(self, now: int) -> None:
-        """Make the charge zero; what was admitted before gives nothing back to what comes after."""
+        """Make the charge zero; what was admitted before gives nothing back to what comes after.
+
+        It begins anew a millisecond later; in the last one of a window nothing gives anything back.
+        """
         if self.algorithm is Algorithm.CONCURRENCY:
             return
-        self.charged = 0
-        self.time = max(now, self.time) + 1
-        self._remember(self.time, 0)
+        time = max(now, self.time) + 1
+        self.charged = self.before = 0
+        self._remember(time, 0)
+        if not self.is_window or time < self.end:
+            self.time = time
 
     def waiting(self, amount: int, capacity: int, now: int) -> int:
         """In how many ms the amount would fit; NEVER where waiting cannot help.
@@ -125,14 +146,20 @@ class Account:
         For the bucket: (charged + amount - capacity) / (limit / window). When something open will end
         is not known, so concurrency says a second.
         """
-        if amount > capacity:
+        room = capacity - amount
+        if room < 0:
             return NEVER
-        if self.algorithm is Algorithm.FIXED_WINDOW:
-            return self.end - now
-        if self.algorithm is Algorithm.CONCURRENCY:
-            return 1000
-        excess = self.charged + amount - capacity
-        return max(0, self.time - now) + math.ceil(float(excess) * self.window / self.limit)
+        match self.algorithm:
+            case Algorithm.CONCURRENCY:
+                return 1000
+            case Algorithm.LEAKY_BUCKET:
+                excess = float(self.charged - room)
+                return max(0, self.time - now) + math.ceil(excess * self.window / self.limit)
+            case Algorithm.FIXED_WINDOW:
+                return self.end - now
+        if self.charged <= room:
+            return self.end - math.floor(float(room - self.charged) * self.window / self.before) - now
+        return self.end + self.window - math.floor(float(room) * self.window / self.charged) - now
 
     def _remember(self, time: int, level: int) -> None:
         """Note a low level; above MOST_LOWS the two nearest become one, the lower and the later."""

@@ -1,61 +1,114 @@
 """Reservation: the claims of one request on their way through the ledger, and how a call lays them out."""
 
 import secrets
+import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from service.adapters.ledger.link import Argument
-from service.domain.policy import UNIT, Claim
+from service.domain.policy import Claim, Policy
 from service.domain.usage import NOTHING, Usage
+
+_POLICY = struct.Struct(">BBBddd")  # as in lua/account.lua
+_BOUNDARIES = struct.Struct(">ddd")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Claims as a script reads them: KEYS, the fixed part of the policies, and the names of the accounts.
+
+    Claims of one subject stand together, from `first` on in the reservation they are of.
+    """
+
+    claims: tuple[Claim, ...]
+    keys: tuple[str, ...]
+    fixed: bytes
+    calendars: tuple[Policy, ...]
+    names: tuple[str, ...]
+    first: int = 0
+
+    def arguments(self, amounts: Sequence[int], now: int) -> list[Argument]:
+        """Policies, amounts and names; calendars with the boundaries around `now`, ms of ledger time."""
+        policies = self.fixed
+        for policy in self.calendars:
+            assert policy.calendar is not None
+            policies += _BOUNDARIES.pack(*policy.calendar.boundaries(now))
+        mine = amounts[self.first : self.first + len(self.claims)]
+        return [policies, struct.pack(f">{len(mine)}d", *mine), *self.names]
+
+
+def layout(claims: Sequence[Claim], first: int = 0) -> Layout:
+    """How a call lays out claims that are sorted by their subjects."""
+    keys: list[str] = []
+    fixed = []
+    for claim in claims:
+        if not keys or keys[-1] != claim.subject:
+            keys.append(claim.subject)
+        policy = claim.policy
+        enforced = 1 if policy.enforce else 0
+        fixed.append(
+            _POLICY.pack(len(keys), policy.kind, enforced, policy.allowed, policy.capacity, policy.window)
+        )
+    return Layout(
+        tuple(claims),
+        tuple(keys),
+        b"".join(fixed),
+        tuple(claim.policy for claim in claims if claim.policy.calendar),
+        tuple(claim.policy.account for claim in claims),
+        first,
+    )
 
 
 class Reservation:
     """Claims that were, or may have been, granted. Its id is ours, never the client's."""
 
-    __slots__ = ("claims", "ends", "granted", "id", "lost", "produced", "renewed", "tried", "uncertain")
+    __slots__ = (
+        "_layouts",
+        "claims",
+        "ends",
+        "granted",
+        "id",
+        "keep_lost",
+        "produced",
+        "renewed",
+        "tried",
+        "uncertain",
+    )
 
     def __init__(self, claims: Sequence[Claim], *, keep_lost: bool = True) -> None:
         self.id = secrets.token_urlsafe(12)
         self.claims = tuple(sorted(claims, key=lambda claim: claim.subject))
-        self.lost = "k" if keep_lost else "u"  # what happens to its charges when its lease ends
+        self.keep_lost = keep_lost  # whether its charges stay when its lease ends and nobody settled
         self.ends = 0  # when the lease ends, ms of ledger time; 0 while nobody knows that it was granted
         self.renewed = 0.0  # when it was last renewed, s of the worker's clock
         self.granted = False  # the request may go on: the ledger said so, or it is done without
         self.uncertain = False  # some call was made whose outcome nobody knows
         self.tried = False  # and it was a settle: it may have been settled
         self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
+        self._layouts: list[Layout] = []
+
+    def layouts(self, *, split: bool) -> list[Layout]:
+        """One call for all, or one for each subject where the ledger is split over several servers."""
+        if not self._layouts:
+            if split:
+                grouped = groupby(enumerate(self.claims), key=lambda one: one[1].subject)
+                for _, group in grouped:
+                    numbered = list(group)
+                    self._layouts.append(layout([claim for _, claim in numbered], numbered[0][0]))
+            else:
+                self._layouts.append(layout(self.claims))
+        return self._layouts
 
     def amounts(self) -> list[int]:
-        """What it asks for, in thousandths."""
+        """What it asks for, in units of the ledger."""
         return [claim.amount for claim in self.claims]
 
     def so_far(self) -> list[int]:
-        """What it has used until now, in thousandths, while it is open."""
+        """What it has used until now, in units of the ledger, while it is open."""
         produced = self.produced() if self.produced else NOTHING
-        return [
-            claim.policy.amount(produced) if claim.policy.count.is_tokens else UNIT for claim in self.claims
-        ]
+        return [claim.so_far(produced) for claim in self.claims]
 
     def settled(self, usage: Usage) -> list[int]:
-        """What stays charged in the end, in thousandths."""
+        """What stays charged in the end, in units of the ledger."""
         return [claim.settled(usage) for claim in self.claims]
-
-
-def layout(claims: Sequence[Claim], amounts: Sequence[int]) -> tuple[list[str], list[Argument]]:
-    """KEYS and the policies' ARGV of a call; the claims of a subject stand together."""
-    keys: list[str] = []
-    policies: list[Argument] = []
-    for claim, amount in zip(claims, amounts, strict=True):
-        if not keys or keys[-1] != claim.subject:
-            keys.append(claim.subject)
-        policy = claim.policy
-        policies += (
-            len(keys),
-            policy.account,
-            policy.algorithm.value,
-            policy.limit * UNIT,
-            policy.capacity,
-            policy.window,
-            amount,
-            int(policy.enforce),
-        )
-    return keys, policies

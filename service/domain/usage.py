@@ -22,10 +22,14 @@ OUTCOMES = (
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tokens expected before the call: the prompt counted, the completion as far as it may go."""
+    """Tokens expected before the call: the prompt counted, the completion as far as it may go.
+
+    `learned` is the completion that experience expects, never above the other; None where there is none.
+    """
 
     prompt: int
     completion: int
+    learned: int | None = None
 
     @property
     def total(self) -> int:
@@ -46,6 +50,8 @@ class Usage:
     source: str
     cached: int = 0
     reasoning: int = 0
+    prompt_audio: int = 0
+    completion_audio: int = 0
 
     @property
     def total(self) -> int:
@@ -75,6 +81,8 @@ def provided(document: object) -> Usage | None:
         source="provider",
         cached=_detail(usage, "prompt_tokens_details", "cached_tokens"),
         reasoning=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
+        prompt_audio=_detail(usage, "prompt_tokens_details", "audio_tokens"),
+        completion_audio=_detail(usage, "completion_tokens_details", "audio_tokens"),
     )
 
 

@@ -30,6 +30,11 @@ def first(fields: Iterable[Field], name: bytes) -> bytes | None:
     return None
 
 
+def joined(fields: Iterable[Field], name: bytes) -> str:
+    """All values of that name as one text, parted by commas (RFC 9110 section 5.2); empty where none is."""
+    return b", ".join(value for field, value in fields if field == name).decode("latin-1")
+
+
 def doubled(fields: Iterable[Field], names: Iterable[bytes]) -> bytes | None:
     """The first of these names that more than one field has: two readers may then take different ones."""
     fields = list(fields)

@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 from service.domain.account import NEVER, Algorithm
 from service.domain.calendar import DAY, Calendar
+from service.domain.condition import Condition
 from service.domain.usage import Estimate, Usage
 from service.domain.weights import Weights
 
@@ -85,7 +86,7 @@ class Policy:
     calendar: Calendar | None = None
     weights: tuple[tuple[str, Weights], ...] = ()
     count_cached: bool = True
-    when: object | None = None
+    when: Condition | None = None
 
     allowed: int = field(init=False)
     capacity: int = field(init=False)

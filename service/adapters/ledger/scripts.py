@@ -8,7 +8,7 @@ from pathlib import Path
 _WITHIN_PACKAGE = Path(__file__).parents[2] / "lua"  # in the wheel
 _IN_CHECKOUT = Path(__file__).parents[3] / "lua"
 
-NAMES = ("reserve", "settle", "renew", "peek", "reset", "rule")
+NAMES = ("reserve", "settle", "renew", "peek", "reset", "rule", "heartbeat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Scripts:
     peek: Script
     reset: Script
     rule: Script
+    heartbeat: Script
 
     def __iter__(self) -> Iterator[Script]:
         return (getattr(self, name) for name in NAMES)

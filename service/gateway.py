@@ -229,6 +229,7 @@ def _received(scope: Scope, route: Route) -> Exchange:
         path=scope["path"],
         query=scope["query_string"],
         headers=list(scope["headers"]),
+        peer=(scope.get("client") or ("",))[0],
         route=route.name,
     )
 

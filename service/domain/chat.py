@@ -89,6 +89,15 @@ def asking_for_usage(body: bytes, *, has_options: bool = True) -> bytes:
     return json_text.with_member(text, "include_usage", "true", at=options.value).encode()
 
 
+def capped(body: bytes, cap: int, *, has_cap: bool = True) -> bytes:
+    """The body of a request, with `max_completion_tokens` spliced in; no other byte changes.
+
+    Where it is known that there is no such member, not even null, it is not looked for.
+    """
+    put = json_text.with_member if has_cap else json_text.with_first_member
+    return put(body.decode(), "max_completion_tokens", str(cap)).encode()
+
+
 def _flag(document: Mapping[str, Any], name: str) -> bool:
     value = document.get(name)
     if value is None or isinstance(value, bool):

@@ -16,10 +16,11 @@ Ending = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who calls: an id that may be logged, and the models it may use (None: all)."""
+    """Who calls: an id that may be logged, the models it may use (None: all), and its plan, if it has one."""
 
     id: str
     models: tuple[str, ...] | None = None
+    plan: str = ""
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Exchange:
     body: bytes = b""
     clock: Callable[[], float] = time.perf_counter
     id: str = field(default_factory=lambda: "req_" + secrets.token_hex(16))
+    peer: str = ""  # the address at the other end of the connection, empty where it has none
     route: str = "other"  # the name of the route in metrics and logs
     chat: Chat | None = None  # what the body says, on the chat route
     credential: Credential | None = None

@@ -326,28 +326,26 @@ end
 
 local ruled = {} -- by an operator: index of the account, limit, capacity, for each
 
--- Put an operator's rules in force, where the hint says that there are some. Returns until when a subject
--- is blocked, or 0.
-local function obey(accounts, subjects, now)
-  local blocked = 0
-  for i = 1, #subjects do
-    local subject = subjects[i]
+-- Put an operator's rules in force, where the hint says that there are some. Returns the index of an account
+-- whose subject is blocked, and until when; or 0 and 0.
+local function obey(accounts, now)
+  local index, blocked = 0, 0
+  for i = 1, #accounts do
+    local account = accounts[i]
+    local subject = account.subject
     if subject.ruled > now then
-      local stop = read('>d', redis.call('HGET', subject.key, '=') or pack('>d', 0))
-      if stop > now then blocked = max(blocked, stop) end
-      for j, account in ipairs(accounts) do
-        local rule = account.subject == subject and redis.call('HGET', subject.key, '=' .. account.name)
-        if rule then
-          local over, limit, capacity = read(RULE, rule)
-          if over > now then
-            account.asked, account.capacity = limit, capacity
-            for _, number in ipairs({j, limit, capacity}) do ruled[#ruled + 1] = number end
-          end
-        end
+      local block = redis.call('HGET', subject.key, '=')
+      local rule = redis.call('HGET', subject.key, '=' .. account.name)
+      local stop = block and read(RULE, block) or 0
+      if stop > now and stop > blocked then index, blocked = i, stop end
+      local over, limit, capacity = read(RULE, rule or pack(RULE, 0, 0, 0))
+      if over > now then
+        account.asked, account.capacity = limit, capacity
+        for _, number in ipairs({i, limit, capacity}) do ruled[#ruled + 1] = number end
       end
     end
   end
-  return blocked
+  return index, blocked
 end
 
 local function answer(status, now, refusing, wait, accounts)

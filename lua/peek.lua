@@ -13,5 +13,5 @@
 local now = ledger_time(ARGV[1])
 local accounts, subjects = open_call(2, '', now)
 if not accounts then return {'stale', now} end
-local blocked = obey(accounts, subjects, now)
+local _, blocked = obey(accounts, now)
 return answer('seen', now, subjects[1].entries, blocked, accounts)

@@ -16,8 +16,8 @@
 -- Returns {status, now, leases found ended, index of the refusing policy or 0, ms until this very request
 -- would fit or -1 for never, charged with each policy ..., index and limit and capacity of each policy that
 -- an operator overrides ...}, or {status, now} where nothing was looked at.
--- Status: granted; refused; blocked (by an operator; the fourth is until when); late (after not_after);
--- stale (outside a calendar's boundaries); aborted (released before it came).
+-- Status: granted; refused; blocked (by an operator, the wait being until when); late (after not_after); stale
+-- (outside a calendar's boundaries); aborted (released before it came).
 --
 -- Asked again with the same rid, it grants again and charges nothing. A refusal writes nothing, except
 -- what had ended anyway, or went back with the clock.
@@ -57,8 +57,8 @@ local function refuse(status, index, wait)
   return answer(status, now, index, wait, accounts)
 end
 
-local blocked = obey(accounts, subjects, now)
-if blocked > 0 then return refuse('blocked', blocked, 0) end
+local index, blocked = obey(accounts, now)
+if index > 0 then return refuse('blocked', index, blocked) end
 
 local refusing, wait = 0, 0
 for i = 1, #accounts do

@@ -2,28 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
+from service.adapters.ledger.calls import Calls, Observe, Wire, verdict
 from service.adapters.ledger.leases import Leases
-from service.adapters.ledger.link import Argument, LedgerAway, Link
+from service.adapters.ledger.link import LedgerAway
 from service.adapters.ledger.outbox import Letter, Outbox
-from service.adapters.ledger.reservation import Reservation, layout
-from service.adapters.ledger.scripts import Script
-from service.domain.policy import Claim, Verdict, verdict_of
+from service.adapters.ledger.reservation import Reservation
+from service.domain.policy import Verdict
 from service.domain.usage import NOTHING, Usage
 
 __all__ = ["Ledger", "LedgerAway", "Reservation"]
 
-LATE_AFTER = 5_000  # ms of ledger time in which a call may still be carried out
 MARKER = 600_000  # ms; as in lua/account.lua
+TENTATIVE = 5_000  # ms; the lease of a reservation made in several calls, until it is confirmed
 AT_ANY_TIME = 2**52  # ms; when nothing was granted, nothing is counted twice
-
-Observe = Callable[[str, str, float], None]
 
 
 class Ledger:
-    """Reserve, renew, settle, release, peek and reset, over one `Link`.
+    """Reserve, renew, settle and release, over one wire.
 
     `lease` and `deadline` in seconds; a reserve gets two tries within the deadline, under one id.
     `observe(call, result, seconds)` hears of every call. `open` and `close` frame its life.
@@ -31,45 +29,53 @@ class Ledger:
 
     def __init__(
         self,
-        link: Link,
+        wire: Wire,
         *,
         lease: float = 60.0,
         deadline: float = 0.25,
         observe: Observe = lambda call, result, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._link = link
+        self._wire = wire
+        self._scripts = wire.scripts
         self._lease = round(lease * 1000)
         self._deadline = deadline
-        self._observe = observe
         self._clock = clock
-        self._ahead = 0.0  # ledger time less our clock, ms
+        self._calls = Calls(wire, observe=observe, clock=clock)
         self._leases = Leases(self._renew, lease=lease, clock=clock)
         self._outbox = Outbox(self._deliver)
         self._tasks: list[asyncio.Task[None]] = []
-        self._heard = 0.0  # when the ledger last answered, s of our clock
-        self.lost = 0  # leases that calls of ours found ended, with nobody having settled
-        self.available = True  # whether the last call was answered
+        self._confirming: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Warm the link, and begin to renew leases and to deliver what is pending."""
         with suppress(LedgerAway):
-            await self._link.warm()
+            await self._wire.warm()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._leases.run()), loop.create_task(self._outbox.run())]
 
     async def close(self, grace: float = 2.0) -> None:
         """Deliver what is pending, for at most `grace` seconds, and close the link."""
         await self._outbox.empty(grace)
-        for task in self._tasks:
+        for task in (*self._tasks, *self._confirming):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._link.close()
+        await self._wire.close()
 
     @property
     def reservations(self) -> int:
         """How many are open, as far as this worker knows."""
         return len(self._leases)
+
+    @property
+    def lost(self) -> int:
+        """Leases that calls of ours found ended, with nobody having settled."""
+        return self._calls.lost
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call was answered."""
+        return self._calls.available
 
     @property
     def pending(self) -> int:
@@ -83,18 +89,22 @@ class Ledger:
 
     def now(self) -> int:
         """The ledger's time in ms, as last seen; long past where it was never seen."""
-        return round(self._clock() * 1000 + self._ahead)
+        return self._calls.now()
 
     async def reserve(self, reservation: Reservation) -> Verdict:
         """Charge the claims, or none of them. Raises LedgerAway; settle or release after, whatever came."""
+        layouts = reservation.layouts(split=self._wire.splits)
+        tentative = len(layouts) > 1
+        lease = TENTATIVE if tentative else self._lease
+        undo = int(tentative or not reservation.keep_lost)
         for last in (False, True):
             try:
-                status, numbers = await self._call(
+                answers = await self._calls.ask_all(
                     "reserve",
-                    self._link.scripts.reserve,
-                    reservation,
+                    self._scripts.reserve,
+                    layouts,
                     reservation.amounts(),
-                    [reservation.id, self._lease, reservation.lost],
+                    [reservation.id, lease, undo],
                     deadline=self._deadline / 2,
                 )
                 break
@@ -105,14 +115,18 @@ class Ledger:
             except asyncio.CancelledError:
                 reservation.uncertain = True
                 raise
-        if status not in ("granted", "refused"):
-            raise LedgerAway(status, unknown=False)
-        verdict = verdict_of(reservation.claims, numbers)
-        if verdict.granted:
-            reservation.ends = verdict.now + self._lease
+        said = verdict(reservation.claims, answers)
+        if said.granted:
+            reservation.ends = said.now + lease
             reservation.granted = True
             self._leases.add(reservation)
-        return verdict
+            if tentative:
+                self._confirm(reservation)
+        elif any(answer.status == "granted" for answer in answers):  # it is undone at once
+            reservation.uncertain = True
+            await self.release(reservation)
+            reservation.uncertain = False
+        return said
 
     async def settle(self, reservation: Reservation, usage: Usage) -> str:
         """Replace what was charged by what was used. Never raises; what cannot be delivered waits."""
@@ -122,75 +136,13 @@ class Ledger:
         """Give everything back: the request went nowhere. Never raises; what cannot be delivered waits."""
         return await self._close(Letter("release", reservation, NOTHING))
 
-    async def peek(self, claims: Sequence[Claim]) -> tuple[int, dict[str, int]]:
-        """How many reservations and markers a subject has, and what each policy charged, in thousandths."""
-        return await self._look(self._link.scripts.peek, claims)
-
-    async def reset(self, claims: Sequence[Claim]) -> None:
-        """Make the charges of a subject's policies zero."""
-        await self._look(self._link.scripts.reset, claims)
-
     async def check(self, silence: float = 1.0) -> bool:
         """Whether the ledger is there: asked, where it said nothing for `silence` seconds."""
-        if self._clock() - self._heard > silence:
-            self.available = await self._link.is_there()
-        return self.available
-
-    async def _look(self, script: Script, claims: Sequence[Claim]) -> tuple[int, dict[str, int]]:
-        claims = tuple(claims)
-        if len({claim.subject for claim in claims}) != 1:
-            raise ValueError("one subject at a time")
-        keys, policies = layout(claims, [0] * len(claims))
-        _, numbers = await self._run(script, keys, ["", *policies], deadline=1.0)
-        names = [claim.policy.name for claim in claims]
-        return numbers[1], dict(zip(names, numbers[3:], strict=True))
+        if self._clock() - self._calls.heard > silence:
+            self._calls.available = await self._wire.is_there()
+        return self._calls.available
 
     # -- the wire --------------------------------------------------------------------------------
-
-    async def _call(
-        self,
-        name: str,
-        script: Script,
-        reservation: Reservation,
-        amounts: Sequence[int],
-        arguments: Sequence[Argument],
-        *,
-        deadline: float,
-    ) -> tuple[str, list[int]]:
-        """One call; once more where it was late: then the ledger's time was not known, and now it is."""
-        keys, policies = layout(reservation.claims, amounts)
-        began, status = self._clock(), "error"
-        try:
-            for _ in range(2):
-                call = ["", self.now() + LATE_AFTER, *arguments, *policies]
-                left = began + deadline - self._clock()
-                status, numbers = await self._run(script, keys, call, deadline=left)
-                if status != "late":
-                    return status, numbers
-            raise LedgerAway("late", unknown=False)
-        except asyncio.CancelledError:
-            status = "cancelled"
-            raise
-        finally:
-            self._hear(name, status, self._clock() - began)
-
-    async def _run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
-    ) -> tuple[str, list[int]]:
-        """Status and numbers of a script, less what every answer tells about the ledger itself."""
-        status, (now, *numbers) = await self._link.run(script, keys, arguments, deadline=deadline)
-        self._heard = self._clock()
-        self._ahead = now - self._heard * 1000
-        if numbers:
-            self.lost += numbers.pop(0)
-        return status, [now, *numbers]
-
-    def _hear(self, name: str, status: str, seconds: float) -> None:
-        """Tell how a call went; one that its caller gave up says nothing about the ledger."""
-        if status == "cancelled":
-            return
-        self.available = status != "error"
-        self._observe(name, status if status in ("error", "late") else "ok", seconds)
 
     async def _close(self, letter: Letter) -> str:
         self._leases.drop(letter.reservation)
@@ -208,15 +160,14 @@ class Ledger:
         reservation = letter.reservation
         first, mark = not reservation.tried, reservation.uncertain or letter.verb == "release"
         forget = reservation.ends + MARKER if reservation.ends else AT_ANY_TIME
-        arguments: list[Argument] = [reservation.id, letter.verb, int(first), int(mark), forget]
         unknown = True
         try:
-            status, _ = await self._call(
+            answers = await self._calls.ask_all(
                 letter.verb,
-                self._link.scripts.settle,
-                reservation,
+                self._scripts.settle,
+                reservation.layouts(split=self._wire.splits),
                 reservation.settled(letter.usage),
-                arguments,
+                [reservation.id, letter.verb, int(first), int(mark), forget],
                 deadline=self._deadline,
             )
             unknown = False
@@ -226,23 +177,37 @@ class Ledger:
         finally:
             reservation.tried |= unknown
             reservation.uncertain |= unknown
-        return status
+        return answers[0].status
+
+    def _confirm(self, reservation: Reservation) -> None:
+        """Let a tentative reservation stand, while its request is already on its way."""
+        task = asyncio.get_running_loop().create_task(self._insist(reservation))
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
+    async def _insist(self, reservation: Reservation) -> None:
+        tentative = reservation.ends
+        for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
+            await asyncio.sleep(pause)
+            if reservation not in self._leases or not await self._renew(reservation):
+                return
+            if reservation.ends > tentative:
+                return
 
     async def _renew(self, reservation: Reservation) -> bool:
         """Renew a lease; False where the ledger knows the reservation no more."""
-        arguments: list[Argument] = [reservation.id, self._lease, reservation.lost]
         try:
-            status, numbers = await self._call(
+            answers = await self._calls.ask_all(
                 "renew",
-                self._link.scripts.renew,
-                reservation,
+                self._scripts.renew,
+                reservation.layouts(split=self._wire.splits),
                 reservation.so_far(),
-                arguments,
+                [reservation.id, self._lease, int(not reservation.keep_lost)],
                 deadline=self._deadline,
             )
         except LedgerAway:
             return True  # the next round tries again
-        if status != "renewed":
+        if all(answer.status != "renewed" for answer in answers):
             return False
-        reservation.ends = numbers[0] + self._lease
+        reservation.ends = min(answer.now for answer in answers) + self._lease
         return True

@@ -17,6 +17,10 @@ class Leases:
         self._clock = clock
         self._open: dict[str, Reservation] = {}
 
+    def __contains__(self, reservation: Reservation) -> bool:
+        """Whether it is open, as far as this worker knows."""
+        return reservation.id in self._open
+
     def __len__(self) -> int:
         return len(self._open)
 

@@ -1,0 +1,172 @@
+"""Calls: scripts, asked again where the clock was not known, and by subject where the store is split."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.adapters.ledger.link import Argument, LedgerAway
+from service.adapters.ledger.reservation import Layout
+from service.adapters.ledger.scripts import Script, Scripts
+from service.domain.account import NEVER
+from service.domain.policy import Claim, Verdict, verdict_of
+
+LATE_AFTER = 5_000  # ms of ledger time in which a call may still be carried out
+UNDONE = ("late", "stale")  # nothing was looked at: the ledger's time was not known, and now it is
+
+Observe = Callable[[str, str, float], None]
+
+
+class Wire(Protocol):
+    """What carries scripts to the store: one server, or the many of a cluster."""
+
+    scripts: Scripts
+    splits: bool  # whether a call may name the keys of one slot only
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        """Status and numbers of a script; `deadline` in seconds. Raises LedgerAway."""
+
+    async def warm(self) -> None:
+        """Connect, so that no request waits for it. Raises LedgerAway."""
+
+    async def is_there(self) -> bool:
+        """Whether the store answers."""
+
+    async def close(self) -> None:
+        """Let what is under way end, then close the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script said of the claims of one layout; `numbers` as its contract lists them, after `now`."""
+
+    layout: Layout
+    status: str
+    now: int
+    numbers: Sequence[int] = ()
+
+
+class Calls:
+    """Asks scripts over a wire, and knows the ledger's clock from their answers.
+
+    `clock` in seconds; `observe(call, result, seconds)` hears of every call.
+    """
+
+    def __init__(self, wire: Wire, *, observe: Observe, clock: Callable[[], float]) -> None:
+        self.wire = wire
+        self._observe = observe
+        self._clock = clock
+        self._ahead = 0.0  # ledger time less our clock, ms
+        self.heard = 0.0  # when the ledger last answered, s of our clock
+        self.lost = 0  # leases that calls of ours found ended, with nobody having settled
+        self.available = True  # whether the last call was answered
+
+    def now(self) -> int:
+        """The ledger's time in ms, as last seen; long past where it was never seen."""
+        return round(self._clock() * 1000 + self._ahead)
+
+    async def ask_all(
+        self,
+        name: str,
+        script: Script,
+        layouts: Sequence[Layout],
+        amounts: Sequence[int],
+        arguments: Sequence[Argument],
+        *,
+        deadline: float,
+    ) -> list[Answer]:
+        """The answers for each layout, asked side by side; `deadline` in seconds.
+
+        Raises LedgerAway when all have ended and one has failed; it is `unknown` where one of them was
+        carried out, or may have been.
+        """
+        began, status = self._clock(), "error"
+        try:
+            if len(layouts) == 1:
+                answers = [await self._ask(script, layouts[0], amounts, arguments, deadline)]
+            else:
+                asked = [self._ask(script, layout, amounts, arguments, deadline) for layout in layouts]
+                answers = _whole(await asyncio.gather(*asked, return_exceptions=True))
+            status = "ok"
+            return answers
+        except LedgerAway as away:
+            status = "late" if str(away) in UNDONE else "error"
+            raise
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            self._hear(name, status, self._clock() - began)
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        """Status and numbers of a script, less what every answer tells about the ledger itself."""
+        status, (now, *numbers) = await self.wire.run(script, keys, arguments, deadline=deadline)
+        self.heard = self._clock()
+        self._ahead = now - self.heard * 1000
+        if numbers:
+            self.lost += numbers.pop(0)
+        return status, [now, *numbers]
+
+    async def _ask(
+        self,
+        script: Script,
+        layout: Layout,
+        amounts: Sequence[int],
+        arguments: Sequence[Argument],
+        deadline: float,
+    ) -> Answer:
+        """One call; once more where nothing was looked at."""
+        until = self._clock() + deadline
+        for _ in range(3):
+            now = self.now()
+            call = ["", now + LATE_AFTER, *arguments, *layout.arguments(amounts, now)]
+            left = until - self._clock()
+            status, (seen, *numbers) = await self.run(script, layout.keys, call, deadline=left)
+            if status not in UNDONE:
+                return Answer(layout, status, seen, numbers)
+        raise LedgerAway(status, unknown=False)
+
+    def _hear(self, name: str, status: str, seconds: float) -> None:
+        """Tell how a call went; one that its caller gave up says nothing about the ledger."""
+        if status == "cancelled":
+            return
+        self.available = status != "error"
+        self._observe(name, status, seconds)
+
+
+def verdict(claims: tuple[Claim, ...], answers: Sequence[Answer]) -> Verdict:
+    """What all answers say together. Raises LedgerAway where one had nothing to say."""
+    worst = [0, 0]
+    numbers: list[int] = []
+    rules: list[int] = []
+    for answer in answers:
+        if answer.status not in ("granted", "refused", "blocked"):
+            raise LedgerAway(answer.status, unknown=len(answers) > 1)
+        first, count = answer.layout.first, len(answer.layout.claims)
+        refusing, wait, *rest = answer.numbers
+        if refusing and (not worst[0] or _is_longer(wait, worst[1])):
+            worst = [refusing + first, wait]
+        numbers += rest[:count]
+        for i in range(count, len(rest), 3):
+            rules += [rest[i] + first, *rest[i + 1 : i + 3]]
+    now = max(answer.now for answer in answers)
+    blocked = any(answer.status == "blocked" for answer in answers)
+    return verdict_of(claims, [now, *worst, *numbers, *rules], blocked=blocked)
+
+
+def _is_longer(wait: int, other: int) -> bool:
+    return other != NEVER and (wait == NEVER or wait > other)
+
+
+def _whole(outcomes: Sequence[Answer | BaseException]) -> list[Answer]:
+    answers = [one for one in outcomes if isinstance(one, Answer)]
+    for fault in outcomes:
+        if isinstance(fault, LedgerAway):
+            raise LedgerAway(str(fault), unknown=bool(answers) or fault.unknown) from fault
+        if isinstance(fault, BaseException):
+            raise fault
+    return answers

@@ -1,0 +1,67 @@
+"""Subjects: what an operator asks of them, and rules about them: peek, reset, another limit, a block."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.adapters.ledger.calls import UNDONE, Calls, Wire
+from service.adapters.ledger.link import Argument, LedgerAway
+from service.adapters.ledger.reservation import layout
+from service.adapters.ledger.scripts import Script
+from service.domain.policy import Claim, Standing, verdict_of
+
+PATIENCE = 1.0  # s; an operator can wait
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a subject stands: `entries` counts its reservations and markers.
+
+    `now` and `blocked_until` (0: it is not) are ms of the ledger's clock.
+    """
+
+    now: int
+    entries: int
+    blocked_until: int
+    standings: tuple[Standing, ...]
+
+
+class Subjects:
+    """The subjects in a store. Amounts of claims do not matter here. Every method raises LedgerAway."""
+
+    def __init__(self, wire: Wire, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._scripts = wire.scripts
+        self._calls = Calls(wire, observe=lambda call, result, seconds: None, clock=clock)
+
+    async def peek(self, claims: Sequence[Claim]) -> Seen:
+        """How one subject stands with the policies of the claims."""
+        now, entries, blocked, *numbers = await self._look(self._scripts.peek, claims)
+        verdict = verdict_of(tuple(claims), [now, 0, 0, *numbers])
+        return Seen(now, entries, blocked, tuple(verdict.standings()))
+
+    async def reset(self, claims: Sequence[Claim]) -> None:
+        """Make the charges of one subject's policies zero."""
+        await self._look(self._scripts.reset, claims)
+
+    async def block(self, subject: str, until: int) -> None:
+        """Let nothing of a subject pass until then, ms of the ledger's clock; 0 takes it back."""
+        await self._rule(subject, "", until, 0, 0)
+
+    async def allow(self, subject: str, account: str, until: int, *, limit: int, capacity: int) -> None:
+        """Put another limit in place of an account's own until then; 0 takes it back."""
+        await self._rule(subject, account, until, limit, capacity)
+
+    async def _rule(self, subject: str, account: str, until: int, limit: int, capacity: int) -> None:
+        arguments: list[Argument] = ["", account, until, limit, capacity]
+        await self._calls.run(self._scripts.rule, [subject], arguments, deadline=PATIENCE)
+
+    async def _look(self, script: Script, claims: Sequence[Claim]) -> list[int]:
+        if len({claim.subject for claim in claims}) != 1:
+            raise ValueError("one subject at a time")
+        whole = layout(claims)
+        for _ in range(3):
+            arguments = ["", *whole.arguments([0] * len(claims), self._calls.now())]
+            status, numbers = await self._calls.run(script, whole.keys, arguments, deadline=PATIENCE)
+            if status not in UNDONE:
+                return numbers
+        raise LedgerAway(status, unknown=False)

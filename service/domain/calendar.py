@@ -33,8 +33,18 @@ _FORMS = {
     Unit.DAY: (r"([01]\d|2[0-3]):([0-5]\d)", 'a time of day such as "06:30", in quotes'),
     Unit.WEEK: (f"(?:{'|'.join(_WEEKDAYS)})", "a weekday such as monday"),
     Unit.MONTH: (r"([1-9]|[12]\d|3[01])", "a day of the month from 1 to 31"),
-    Unit.YEAR: (r"(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", "a month and a day such as 04-01"),
+    Unit.YEAR: (
+        r"(0[1-9]|1[0-2])-(0[1-9]|1\d|2\d)|(0[13-9]|1[0-2])-30|(0[13578]|1[02])-31",
+        "a month and a day such as 04-01",
+    ),
 }
+
+
+def check_start(unit: Unit, starts: str) -> None:
+    """Raises ValueError where it is not how a window of that unit can begin."""
+    form, expected = _FORMS[unit]
+    if not re.fullmatch(form, starts, re.ASCII):
+        raise ValueError(f"expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +62,7 @@ class Calendar:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "starts", self.starts or _FIRST[self.unit])
-        form, expected = _FORMS[self.unit]
-        if not re.fullmatch(form, self.starts, re.ASCII):
-            raise ValueError(f"expected {expected}")
-        if self.unit is Unit.YEAR:
-            self._check_date()
+        check_start(self.unit, self.starts)
 
     @property
     def length(self) -> int:
@@ -84,12 +90,6 @@ class Calendar:
                 case Unit.YEAR:
                     month, number = map(int, self.starts.split("-"))
                     yield _at(_day_of(day.year + step, month, number))
-
-    def _check_date(self) -> None:
-        try:
-            date.fromisoformat(f"2000-{self.starts}")
-        except ValueError:
-            raise ValueError("expected a date that there is, at least in leap years") from None
 
 
 @lru_cache(maxsize=1024)

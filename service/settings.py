@@ -75,6 +75,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return read
 
 
+def _ledger(text: str) -> str:
+    from service.adapters.ledger import address  # redis is imported only where there is something to read
+
+    address.read(text)
+    return Secret(text)
+
+
 def _file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
@@ -120,8 +127,8 @@ class Settings:
     keys_file: Path | None = _setting(None, _file, "the virtual keys, where the definition uses them")
     redis_url: str | None = _setting(
         None,
-        _url("redis", "rediss", "unix"),
-        "the ledger's server; without, an embedded one that lives as long as the process",
+        _ledger,
+        "the ledger's server, cluster or sentinels; without, an embedded one that lives as long as the process",
         name="REDIS_URL",
     )
     upstream_url: str = _setting(

@@ -37,7 +37,8 @@ WRONG = {
     "WEIR_KEYS_FILE": ("/", "a file that is there, not '/'"),
     "REDIS_URL": (
         "http://me:secret@redis",
-        "an address beginning redis:// or rediss:// or unix://, not what was given",
+        "an address beginning redis:// or rediss:// or unix:// or redis+cluster:// or rediss+cluster:// or"
+        " redis+sentinel:// or rediss+sentinel://, not what was given",
     ),
     "UPSTREAM_URL": ("me:secret@models", "an address beginning http:// or https://, not what was given"),
     "OPENAI_API_KEY": ("sk-secret\n", "printable ASCII without line breaks, not what was given"),

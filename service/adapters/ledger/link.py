@@ -2,53 +2,46 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 
+from service.adapters.ledger.away import LedgerAway, reason_of, refused
+from service.adapters.ledger.errand import Argument, Errand, fail
 from service.adapters.ledger.scripts import Script, Scripts
 
-Argument = str | int
+__all__ = ["Argument", "LedgerAway", "Link"]
+
+Connect = Callable[[AbstractConnection], Awaitable[None]]
 BATCH = 128  # calls in one write
 WAITING = 10_000  # calls that may wait for a connection
+LOOK_ANEW = ("LOADING", "READONLY", "MASTERDOWN")  # whose next answer may come from another server
 TURNS = 8  # of the event loop in which an answer that is there is read and handed on
-
-
-class LedgerAway(Exception):
-    """The store did not answer as it should. `unknown`: the call may have been carried out all the same."""
-
-    def __init__(self, reason: str, *, unknown: bool) -> None:
-        super().__init__(reason)
-        self.unknown = unknown
-
-
-@dataclass(slots=True)
-class _Call:
-    script: Script
-    keys: Sequence[str]
-    arguments: Sequence[Argument]
-    answer: "asyncio.Future[list[bytes | int]]"
-    taken: float | None = None  # when it went on its way, s of the loop's clock
-
-    def command(self, *, in_full: bool) -> tuple[Argument, ...]:
-        how = ("EVAL", self.script.text) if in_full else ("EVALSHA", self.script.sha)
-        return (*how, len(self.keys), *self.keys, *self.arguments)
 
 
 class Link:
     """A few connections to one server, made by redis-py, over which scripts run in batches.
 
     A caller that stops waiting does not disturb the wire: the batch is carried by a task of its own, and
-    its answers are read to the end.
+    its answers are read to the end. `connect` connects a connection, where the URL does not say all.
     """
 
-    def __init__(self, url: str, scripts: Scripts, *, connections: int = 2, timeout: float = 1.0) -> None:
+    splits = False  # a call may name any keys
+
+    def __init__(
+        self,
+        url: str,
+        scripts: Scripts,
+        *,
+        connections: int = 2,
+        timeout: float = 1.0,
+        connect: Connect | None = None,
+    ) -> None:
         self.scripts = scripts
+        self._connect = connect or _connect
         self._pool = ConnectionPool.from_url(
             url,
             socket_timeout=timeout,
@@ -59,18 +52,24 @@ class Link:
         self._idle: list[AbstractConnection] = [self._connection() for _ in range(connections)]
         self._connections = tuple(self._idle)
         self._taken: dict[AbstractConnection, float] = {}  # since when each is busy
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[Errand] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
         self._flush: asyncio.Handle | None = None
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        deadline: float,
+        asking: bool = False,
     ) -> tuple[str, list[int]]:
         """Run a script; returns its status and its numbers. `deadline` in seconds. Raises LedgerAway."""
         if len(self._waiting) >= WAITING:
             raise LedgerAway("too many calls are waiting", unknown=False)
         loop = asyncio.get_running_loop()
-        call = _Call(script, keys, arguments, loop.create_future())
+        call = Errand(script, keys, arguments, loop.create_future(), asking)
         self._waiting.append(call)
         if self._flush is None:
             self._flush = loop.call_soon(self._dispatch)
@@ -86,10 +85,10 @@ class Link:
         """Connect and load the scripts, so that no request waits for it. Raises LedgerAway."""
         try:
             for connection in self._connections:
-                await _connect(connection)
+                await self._connect(connection)
             await self._load(self._connections[0])
         except (RedisError, OSError) as error:
-            raise LedgerAway(_reason(error), unknown=False) from error
+            raise LedgerAway(reason_of(error), unknown=False) from error
 
     async def ask(self, *command: Argument) -> object:
         """Run one ordinary command on a connection of its own; None where it is not allowed.
@@ -98,13 +97,13 @@ class Link:
         """
         connection = self._connection()
         try:
-            await _connect(connection)
+            await self._connect(connection)
             await connection.send_command(*command)
             return await connection.read_response()
         except ResponseError:
             return None
         except (RedisError, OSError) as error:
-            raise LedgerAway(_reason(error), unknown=True) from error
+            raise LedgerAway(reason_of(error), unknown=True) from error
         finally:
             await connection.disconnect()
 
@@ -116,6 +115,10 @@ class Link:
         value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
         return value.decode() if isinstance(value, bytes) else str(value)
 
+    async def masters(self) -> "list[Link]":
+        """The one server there is."""
+        return [self]
+
     async def is_there(self) -> bool:
         """Whether the server answers."""
         try:
@@ -126,12 +129,12 @@ class Link:
 
     async def close(self) -> None:
         """Let what is under way end, then close the connections."""
-        while self._carriers:
-            await asyncio.gather(*self._carriers)
+        while self._carriers or self._waiting:
+            await asyncio.gather(asyncio.sleep(0), *self._carriers)
         for connection in self._connections:
             await connection.disconnect()
 
-    def _expire(self, call: _Call, deadline: float, turns: int) -> None:
+    def _expire(self, call: Errand, deadline: float, turns: int) -> None:
         """The time may be up: the ledger's, from when a call is on its way, or else those before it are.
 
         That this worker is busy is not the ledger's fault: what waits for its turn goes on waiting, and an
@@ -146,7 +149,7 @@ class Link:
         elif turns:
             loop.call_soon(self._expire, call, deadline, turns - 1)
         else:
-            _fail([call], "no answer in time", unknown=call.taken is not None)
+            fail([call], "no answer in time", unknown=call.taken is not None)
 
     def _connection(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -155,7 +158,7 @@ class Link:
     def _dispatch(self) -> None:
         self._flush = None
         while self._waiting and self._idle:
-            batch: list[_Call] = []
+            batch: list[Errand] = []
             while self._waiting and len(batch) < BATCH:
                 call = self._waiting.popleft()
                 if not call.answer.done():  # nobody waits for it, and nothing was sent
@@ -169,7 +172,7 @@ class Link:
                 self._carriers.add(carrier)
                 carrier.add_done_callback(self._carriers.discard)
 
-    async def _carry(self, connection: AbstractConnection, batch: list[_Call]) -> None:
+    async def _carry(self, connection: AbstractConnection, batch: list[Errand]) -> None:
         try:
             unloaded = await self._exchange(connection, batch)
             if unloaded:
@@ -177,45 +180,44 @@ class Link:
                 unloaded = await self._exchange(connection, unloaded)
             if unloaded:  # forgotten again in between
                 await self._exchange(connection, unloaded, in_full=True)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, asyncio.CancelledError) as error:
             await connection.disconnect(nowait=True)
-            _fail(batch, _reason(error), unknown=True)
+            fail(batch, reason_of(error), unknown=True)
         finally:
-            _fail(batch, "the link was closed", unknown=True)
+            fail(batch, "the link was closed", unknown=True)
             del self._taken[connection]
             self._idle.append(connection)
             if self._waiting and self._flush is None:
                 self._flush = asyncio.get_running_loop().call_soon(self._dispatch)
 
     async def _exchange(
-        self, connection: AbstractConnection, batch: list[_Call], *, in_full: bool = False
-    ) -> list[_Call]:
+        self, connection: AbstractConnection, batch: list[Errand], *, in_full: bool = False
+    ) -> list[Errand]:
         """One write, then the answers in order. Returns the calls whose script the server does not know."""
         try:
-            await _connect(connection)
+            await self._connect(connection)
         except (RedisError, OSError) as error:
-            _fail(batch, _reason(error), unknown=False)
+            fail(batch, reason_of(error), unknown=False)
             return []
-        packed = [pack_command(call.command(in_full=in_full)) for call in batch]  # type: ignore[arg-type]
-        commands = b"".join(packed)
-        await connection.send_packed_command(commands, check_health=False)
-        unloaded = []
+        packed = b"".join([call.packed(in_full=in_full) for call in batch])
+        await connection.send_packed_command(packed, check_health=False)
+        unloaded, reasons = [], set()
         for call in batch:
             try:
-                reply = await connection.read_response()
+                reply = await call.read(connection)
             except NoScriptError:
                 unloaded.append(call)
-            except ResponseError as error:
-                if isinstance(error, ReadOnlyError):  # the master has moved: look for it anew
-                    await connection.disconnect(nowait=True)
-                    raise
-                _fail([call], _reason(error), unknown=False)
+            except (ResponseError, BusyLoadingError) as error:
+                reasons.add(reason_of(error))
+                call.fail(refused(error))
             else:
-                if not call.answer.done():
-                    call.answer.set_result(reply)
+                call.succeed(reply)
+        if not reasons.isdisjoint(LOOK_ANEW):
+            await connection.disconnect(nowait=True)
         return unloaded
 
     async def _load(self, connection: AbstractConnection) -> None:
+        await self._connect(connection)
         for script in self.scripts:
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
@@ -223,14 +225,3 @@ class Link:
 
 async def _connect(connection: AbstractConnection) -> None:
     await connection.connect()  # type: ignore[no-untyped-call]
-
-
-def _fail(batch: Sequence[_Call], reason: str, *, unknown: bool) -> None:
-    for call in batch:
-        if not call.answer.done():
-            call.answer.set_exception(LedgerAway(reason, unknown=unknown))
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without addresses or credentials."""
-    return type(error).__name__

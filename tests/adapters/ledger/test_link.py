@@ -21,9 +21,8 @@ NUMBERED = lua._script("numbered", "return {'at', redis.call('RPUSH', KEYS[1], A
 
 
 def with_echo(script: Script = ECHO) -> lua.Scripts:
-    """The scripts, one of which only says what it is told."""
-    whole = lua.load()
-    return lua.Scripts(whole.reserve, whole.settle, whole.renew, script, NUMBERED)
+    """Scripts that only say what they are told: `peek` is this one."""
+    return lua.Scripts(**{**dict.fromkeys(lua.NAMES, NUMBERED), "peek": script})
 
 
 @pytest.fixture

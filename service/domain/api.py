@@ -1,18 +1,19 @@
 """Api: what an operator deploys, read from one OpenAPI 3.1 document and its extension `x-weir`."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from service.domain.decoding import decode
 from service.domain.marks import Document, Path, near
+from service.domain.measures import Duration, Percent, Size, Window, kebab  # noqa: F401
+from service.domain.plans import Surroundings, is_particular, plans_of, surroundings
 
 _PHASES = ("request", "response")
 _SCHEMAS = "#/components/schemas/"
@@ -24,22 +25,6 @@ class DefinitionError(Exception):
     def __init__(self, errors: list[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = errors
-
-
-def _measure(units: Mapping[str, int], expected: str) -> BeforeValidator:
-    """Reads a whole number and its unit: the number times what the unit stands for."""
-
-    def read(value: object) -> int:
-        match = re.fullmatch(r"([0-9]{1,12})([A-Za-z%]+)", value) if isinstance(value, str) else None
-        if match is None or match[2] not in units:
-            raise ValueError(f"expected {expected}")
-        return int(match[1]) * units[match[2]]
-
-    return BeforeValidator(read)
-
-
-def _seconds(milliseconds: int) -> float:
-    return milliseconds / 1000
 
 
 def _upstream(text: str) -> str:
@@ -55,33 +40,6 @@ def _upstream(text: str) -> str:
     return text.rstrip("/")
 
 
-_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-
-# `500ms`, `60s`, `2m`, `1h`: seconds, more than 0.
-Duration = Annotated[
-    float,
-    AfterValidator(_seconds),
-    Field(gt=0),
-    _measure(_MILLISECONDS, "a duration such as 500ms, 60s or 2m"),
-]
-# `512KB`, `32MB`, `1GB`, `100B`: bytes, more than 0; 1 KB = 1024 B, 1 MB = 1024 KB, 1 GB = 1024 MB.
-Size = Annotated[
-    int,
-    Field(gt=0),
-    _measure({"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}, "a size such as 512KB or 32MB"),
-]
-# `10%`: the whole number 10, from 0 to 1000. Whole, because what is multiplied with it stays exact.
-Percent = Annotated[int, Field(ge=0, le=1000), _measure({"%": 1}, "a whole percentage such as 10%")]
-# `30s`, `1m`, `24h`, `30d`: milliseconds, more than 0.
-Window = Annotated[
-    int,
-    Field(gt=0),
-    _measure(
-        {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}, "a window such as 30s, 1m, 24h or 30d"
-    ),
-]
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a flow: which, and how."""
@@ -95,8 +53,9 @@ class Api:
     """A definition, decoded.
 
     `timeout` is in seconds, `max_body` in bytes. `request_schema` is the JSON Schema of a chat request, with
-    the document's own `components` beside it, where its references lead. `revision` is the first 12
-    hexadecimal digits of the text's SHA-256.
+    the document's own `components` beside it, where its references lead. `plans` are, for the callers of
+    each plan, the options of the one step that has policies. `revision` is the first 12 hexadecimal digits
+    of the text's SHA-256.
     """
 
     title: str
@@ -111,13 +70,13 @@ class Api:
     sunset: date | None
     request: tuple[Step, ...]
     response: tuple[Step, ...]
+    plans: Mapping[str, BaseModel]
     request_schema: Mapping[str, Any]
     revision: str
 
 
-def kebab(name: str) -> str:
-    """A member's name in the definition: `on_lost` is `on-lost`."""
-    return name.replace("_", "-")
+def _limits(options: type[BaseModel] | None) -> bool:
+    return options is not None and "policies" in options.model_fields
 
 
 def _one_step(entry: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +100,7 @@ class _Weir(BaseModel, extra="forbid", alias_generator=kebab):
     deprecated: date | None = None
     sunset: date | None = None
     flows: _Flows
+    plans: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], dict[str, Any]] = {}
 
     @field_validator("deprecated", "sunset")
     @classmethod
@@ -180,15 +140,19 @@ def parse(
     frame = decode(document, (), _OpenApi)
     weir = decode(document, ("x-weir",), _Weir)
     taking_part = {name: (phases or {}).get(name, _PHASES) for name in steps}
-    request, response = (_flow(document, phase, steps, taking_part) for phase in _PHASES)
+    around = surroundings(document)
+    request, response = (_flow(document, phase, steps, taking_part, around) for phase in _PHASES)
+    limiting = {path: steps[name] for path, name in _named(document, "request") if _limits(steps.get(name))}
+    plans = plans_of(document, limiting, around)
     schema = _request_schema(document, weir.base_path) if weir else None
     if not frame or not weir or not schema or document.errors():
         raise DefinitionError(document.errors())
     return Api(
         **frame.info.model_dump(),
-        **weir.model_dump(exclude={"flows"}),
+        **weir.model_dump(exclude={"flows", "plans"}),
         request=request,
         response=response,
+        plans=plans,
         request_schema=schema,
         revision=hashlib.sha256(text.encode()).hexdigest()[:12],
     )
@@ -199,22 +163,30 @@ def _flow(
     phase: str,
     steps: Mapping[str, type[BaseModel]],
     phases: Mapping[str, Sequence[str]],
+    around: Surroundings,
 ) -> tuple[Step, ...]:
+    flow = []
+    for path, name in _named(document, phase):
+        if name not in steps:
+            known = ", ".join(sorted(steps))
+            document.fault(path, f"expected one of the steps {known}{near(name, steps)}", at_name=True)
+        elif phase not in phases[name]:
+            flows = " or ".join(phases[name])
+            document.fault(path, f"expected in no other flow than {flows}", at_name=True)
+        elif options := decode(document, path, steps[name]):
+            flow.append(Step(name=name, options=options))
+            for within, message in options.faults(around) if is_particular(options) else ():
+                document.fault((*path, *within), message)
+    return tuple(flow)
+
+
+def _named(document: Document, phase: str) -> Iterator[tuple[Path, str]]:
+    """The steps that a flow names, and where."""
     at: Path = ("x-weir", "flows", phase)
     entries = document.value(at)
-    flow = []
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         for name in entry if isinstance(entry, dict) else ():
-            path = (*at, index, name)
-            if name not in steps:
-                known = ", ".join(sorted(steps))
-                document.fault(path, f"expected one of the steps {known}{near(name, steps)}", at_name=True)
-            elif phase not in phases[name]:
-                flows = " or ".join(phases[name])
-                document.fault(path, f"expected in no other flow than {flows}", at_name=True)
-            elif options := decode(document, path, steps[name]):
-                flow.append(Step(name=name, options=options))
-    return tuple(flow)
+            yield (*at, index, name), name
 
 
 def _request_schema(document: Document, base_path: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from pydantic_core import ErrorDetails
 from service.domain.marks import Document, Path, near
 
 Model = TypeVar("Model", bound=BaseModel)
+Place = Callable[[Path], Path]
 
 _MISSING = "expected a value, but it is missing"
 
@@ -24,18 +26,26 @@ def decode(document: Document, path: Path, model: type[Model]) -> Model | None:
     if not document.has(path):
         document.fault(path[:-1], _MISSING, missing=str(path[-1]))
         return None
+    return fitted(document, document.value(path), model, lambda within: (*path, *within))
+
+
+def fitted(document: Document, value: object, model: type[Model], place: Place) -> Model | None:
+    """A value that was made of parts of a document as a model, or None, as with `decode`.
+
+    `place` says of a part of the value where in the document it stands.
+    """
     try:
-        return model.model_validate_json(json.dumps(document.value(path)), strict=True)
+        return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            if document.is_readable((*path, *detail["loc"])):
-                _note(document, path, model, detail)
+            if document.is_readable(place(detail["loc"])):
+                _note(document, place, model, detail)
         return None
 
 
-def _note(document: Document, path: Path, model: type[BaseModel], detail: ErrorDetails) -> None:
+def _note(document: Document, place: Place, model: type[BaseModel], detail: ErrorDetails) -> None:
     within, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
-    at = (*path, *within)
+    at = place(within)
     if kind == "missing":
         document.fault(at[:-1], _MISSING, missing=str(at[-1]))
     elif kind == "extra_forbidden":
@@ -53,14 +63,14 @@ def _members(model: type[BaseModel], path: Path) -> list[str]:
     """The names a document may use at `path` within what a model describes."""
     models = [model]
     for part in path:
-        if isinstance(part, str):
-            models = [
-                inner
-                for outer in models
-                for name, field in outer.model_fields.items()
-                if part == (field.alias or name)
-                for inner in _models(field.annotation)
-            ]
+        within = [
+            inner
+            for outer in models
+            for name, field in outer.model_fields.items()
+            if part == (field.alias or name)
+            for inner in _models(field.annotation)
+        ]
+        models = within or models  # an index, or a name that the definition gives
     return sorted(field.alias or name for model in models for name, field in model.model_fields.items())
 
 
@@ -71,10 +81,12 @@ def _models(annotation: object) -> list[type[BaseModel]]:
 
 
 def _expectation(detail: ErrorDetails) -> str:
-    """What pydantic says, in our words."""
-    said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
+    """What pydantic says, in our words; or what we say, and what is there instead where that is short."""
+    ours, found = detail["type"] == "value_error", detail["input"]
+    said = str(detail["ctx"]["error"]) if ours else detail["msg"]
     said = re.sub(r"^\w+ should (be )?", lambda match: "expected " if match[1] else "expected to ", said)
-    return said if ", not " in said else f"{said}, not {_brief(detail['input'])}"
+    told = ", not " in said or (ours and isinstance(found, dict | list))
+    return said if told else f"{said}, not {_brief(found)}"
 
 
 def _brief(value: object) -> str:

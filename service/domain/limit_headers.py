@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Decimal
 
 from service.domain.account import Algorithm
-from service.domain.errors import RateLimited
+from service.domain.errors import Forbidden, RateLimited
 from service.domain.headers import Field
-from service.domain.policy import UNIT, Claim, Count, Policy, Verdict
+from service.domain.policy import Count, Policy, Standing, Verdict
 
 LONGEST_WAIT = 60_000  # ms; node's SDK hammers when told to wait longer, so it is told not to retry
 
 _WINDOWS = {1000: "sec", 60_000: "min", 3_600_000: "hour", 86_400_000: "day"}
+_THOUSANDTH = Decimal("0.001")  # the finest that a structured field can say (RFC 9651)
+_FAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000  # ms; a block beyond has no end
 
 
 def duration(milliseconds: int) -> str:
@@ -23,18 +27,33 @@ def duration(milliseconds: int) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or hours else "") + seconds
 
 
-def remaining(policy: Policy, charged: int) -> int:
-    """Whole tokens (or requests) left below the limit; the burst is not counted."""
-    return max(0, policy.limit * UNIT - charged) // UNIT
+def amount(policy: Policy, units: int, *, up: bool = False) -> int | Decimal:
+    """So many of the ledger's units in the policy's own: a cost exactly, else whole, rounded down or `up`."""
+    if policy.count is Count.COST:
+        return Decimal(units) / policy.unit
+    return -(-units // policy.unit) if up else units // policy.unit
 
 
-def until_full(policy: Policy, charged: int, now: int) -> int:
-    """In how many ms nothing will be charged: for a bucket charged / (limit / window)."""
-    if policy.algorithm is Algorithm.FIXED_WINDOW:
-        return policy.window - now % policy.window
+def remaining(standing: Standing) -> int | Decimal:
+    """What is left below the limit, in the policy's own unit; the burst is not counted."""
+    return amount(standing.claim.policy, max(0, standing.limit - standing.charged))
+
+
+def until_full(standing: Standing, now: int) -> int:
+    """In how many ms nothing will be charged: for a bucket charged / (limit / window).
+
+    A sliding window is said to need the rest of the next window too, though what is charged may be of the
+    one before, which is through sooner.
+    """
+    policy = standing.claim.policy
+    if not standing.charged or policy.algorithm is Algorithm.CONCURRENCY:
+        return 0
+    if policy.calendar:
+        return policy.calendar.boundaries(now)[1] - now
     if policy.algorithm is Algorithm.LEAKY_BUCKET:
-        return math.ceil(charged * policy.window / (policy.limit * UNIT))
-    return 0
+        return -(-standing.charged * policy.window // standing.limit)
+    windows = 2 if policy.algorithm is Algorithm.SLIDING_WINDOW else 1
+    return windows * policy.window - now % policy.window
 
 
 def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[Field]:
@@ -46,44 +65,42 @@ def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[F
     """
     fields: list[Field] = []
     for kind in ("tokens", "requests"):
-        left = [
-            (remaining(claim.policy, charged), claim.policy, charged)
-            for claim, charged in zip(verdict.claims, verdict.charged, strict=True)
-            if claim.policy.enforce and _kind(claim.policy) == kind
+        standings = [
+            one for one in verdict.standings() if one.claim.policy.enforce and _kind(one.claim.policy) == kind
         ]
-        if left:
-            least, policy, charged = min(left, key=lambda one: one[0])
-            reset = duration(until_full(policy, charged, verdict.now))
+        if standings:
+            tightest = min(standings, key=remaining)
+            left = _written(remaining(tightest))
             fields += [
-                _field(f"x-ratelimit-limit-{kind}", policy.limit),
-                _field(f"x-ratelimit-remaining-{kind}", least),
-                _field(f"x-ratelimit-reset-{kind}", reset),
+                _field(f"x-ratelimit-limit-{kind}", _written(_limit(tightest))),
+                _field(f"x-ratelimit-remaining-{kind}", left),
+                _field(f"x-ratelimit-reset-{kind}", duration(until_full(tightest, verdict.now))),
             ]
             if kind == "tokens" and remaining_header:
-                fields.append(_field("x-weir-remaining-tokens", least))
-    fields.append(_field("ratelimit-policy", ", ".join(map(_described, verdict.claims))))
-    fields.append(_field("ratelimit", ", ".join(_standing(verdict))))
+                fields.append(_field("x-weir-remaining-tokens", left))
+    fields.append(_field("ratelimit-policy", ", ".join(map(_described, verdict.standings()))))
+    fields.append(_field("ratelimit", ", ".join(_left(verdict))))
     return fields
 
 
 def refusal(verdict: Verdict, model: str) -> RateLimited:
     """The 429 of a verdict that refuses, in OpenAI's words and with the headers its SDKs obey."""
-    claim = verdict.refusing
-    assert claim is not None
-    policy, requested = claim.policy, math.ceil(claim.amount / UNIT)
-    used = math.ceil(verdict.charged[verdict.claims.index(claim)] / UNIT)
-    kind = "tokens" if policy.count.is_tokens else "requests"
+    standing = _refusing(verdict)
+    claim, policy = standing.claim, standing.claim.policy
+    kind = "requests" if policy.count in (Count.REQUESTS, Count.CONCURRENT) else "tokens"
+    requested = _written(amount(policy, claim.amount, up=True))
     if verdict.wait is None:
         return RateLimited(
-            f"Request too large for {model} {_measure(policy)}: Limit {policy.capacity // UNIT}, "
-            f"Requested {requested}. "
+            f"Request too large for {model} {_measure(policy)}: "
+            f"Limit {_written(amount(policy, standing.capacity))}, Requested {requested}. "
             "The input or output tokens must be reduced in order to run successfully.",
             type=kind,
             headers=[(b"x-should-retry", b"false")],
         )
+    used = _written(amount(policy, standing.charged, up=True))
     message = (
-        f"Rate limit reached for {model} {_measure(policy)}: Limit {policy.limit}, Used {used}, "
-        f"Requested {requested}. Please try again in {duration(verdict.wait)}."
+        f"Rate limit reached for {model} {_measure(policy)}: Limit {_written(_limit(standing))}, "
+        f"Used {used}, Requested {requested}. Please try again in {duration(verdict.wait)}."
     )
     headers = [
         _field("retry-after", max(1, math.ceil(verdict.wait / 1000))),
@@ -96,10 +113,23 @@ def refusal(verdict: Verdict, model: str) -> RateLimited:
     return RateLimited(message, type=kind, headers=headers)
 
 
+def blocked(verdict: Verdict) -> Forbidden:
+    """The 403 of a verdict on a subject that an operator has blocked; waiting is not what it asks for."""
+    until = verdict.blocked_until
+    assert until is not None
+    end = "" if until >= _FAR else f" until {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return Forbidden(
+        f"The people who run this gateway have blocked this caller{end}. Ask them why.",
+        code="subject_blocked",
+    )
+
+
+def _refusing(verdict: Verdict) -> Standing:
+    return next(one for one in verdict.standings() if one.claim is verdict.refusing)
+
+
 def _kind(policy: Policy) -> str:
-    if policy.count.is_tokens:
-        return "tokens"
-    return "requests" if policy.count is Count.REQUESTS else "concurrency"
+    return "tokens" if policy.count.is_tokens else policy.count.value
 
 
 def _measure(policy: Policy) -> str:
@@ -107,13 +137,13 @@ def _measure(policy: Policy) -> str:
     counted = policy.count.replace("-", " ")
     if policy.count is Count.CONCURRENT:
         return f"on {counted} (policy {policy.name})"
-    window = _WINDOWS.get(policy.window) or duration(policy.window)
-    return f"on {counted} per {window} (policy {policy.name})"
+    window = policy.calendar.unit if policy.calendar else _WINDOWS.get(policy.window)
+    return f"on {counted} per {window or duration(policy.window)} (policy {policy.name})"
 
 
-def _described(claim: Claim) -> str:
-    policy = claim.policy
-    parts = [f'"{policy.name}"', f"q={policy.limit}"]
+def _described(standing: Standing) -> str:
+    policy = standing.claim.policy
+    parts = [f'"{policy.name}"', f"q={_coarse(_limit(standing))}"]
     if policy.count is not Count.REQUESTS:
         parts.append(f'qu="{policy.count}"')
     if policy.window:
@@ -121,15 +151,26 @@ def _described(claim: Claim) -> str:
     return ";".join(parts)
 
 
-def _standing(verdict: Verdict) -> Iterator[str]:
-    for claim, charged in zip(verdict.claims, verdict.charged, strict=True):
-        policy = claim.policy
-        left = f'"{policy.name}";r={remaining(policy, charged)}'
-        yield (
-            f"{left};t={math.ceil(until_full(policy, charged, verdict.now) / 1000)}"
-            if policy.window
-            else left
-        )
+def _left(verdict: Verdict) -> Iterator[str]:
+    for standing in verdict.standings():
+        policy = standing.claim.policy
+        left = f'"{policy.name}";r={_coarse(remaining(standing))}'
+        yield f"{left};t={math.ceil(until_full(standing, verdict.now) / 1000)}" if policy.window else left
+
+
+def _limit(standing: Standing) -> int | Decimal:
+    return amount(standing.claim.policy, standing.limit)
+
+
+def _coarse(number: int | Decimal) -> str:
+    """As a structured field says it; what is finer is cut off."""
+    return _written(number if isinstance(number, int) else number.quantize(_THOUSANDTH, ROUND_DOWN))
+
+
+def _written(number: int | Decimal) -> str:
+    """Without an exponent, and without zeros at the end of its decimals."""
+    text = f"{number:f}" if isinstance(number, Decimal) else str(number)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _field(name: str, value: object) -> Field:

@@ -11,9 +11,9 @@ from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from service.domain.account import Algorithm
-from service.domain.api import Percent, kebab
 from service.domain.calendar import DAY, Calendar, Unit, check_start
 from service.domain.marks import near
+from service.domain.measures import Percent, kebab
 from service.domain.policy import EXACT, MILLIONTHS, MOST, MOST_COST, Count, OnLedgerFailure, Policy, Reserve
 from service.domain.weights import Weights
 

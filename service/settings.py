@@ -128,7 +128,7 @@ class Settings:
     redis_url: str | None = _setting(
         None,
         _ledger,
-        "the ledger's server, cluster or sentinels; without, an embedded one that lives as long as the process",
+        "the ledger's server, cluster or sentinels; else an embedded one that ends with the process",
         name="REDIS_URL",
     )
     upstream_url: str = _setting(

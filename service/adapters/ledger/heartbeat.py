@@ -7,28 +7,36 @@ from collections import deque
 from collections.abc import Callable
 
 from service.adapters.ledger.breaker import Runs
-from service.adapters.ledger.link import LedgerAway
+from service.adapters.ledger.link import Argument, LedgerAway
 from service.adapters.ledger.scripts import Script
 
 WORKERS = "w1:{workers}"
-EVERY = 5.0  # s between two beats, or up to a fifth more or less
+EVERY = 5.0  # s between two beats
 SILENCE = 15_000  # ms without a beat after which a worker is taken for dead
 DEADLINE = 1.0  # s that a beat may take
 
 
 class Heartbeat:
-    """The beats of one worker over a link. `alone` is how many workers there are while nobody has counted.
+    """The beats of one worker over a link, `every` so many seconds, not in step with the others.
 
-    `alive` is the most that the last beats counted within `SILENCE`: after a ledger was away, or came back
-    empty, the first to be heard is not the only one. While it is away the last known number stands.
+    `alone` is how many workers there are while nobody has counted. `alive` is the most that the beats within
+    `SILENCE` counted: after a ledger was away, or came back empty, the first to be heard is not the only one.
+    While it is away the last known number stands.
     """
 
     def __init__(
-        self, link: Runs, script: Script, *, alone: int = 1, chance: Callable[[], float] = random.random
+        self,
+        link: Runs,
+        script: Script,
+        *,
+        alone: int = 1,
+        every: float = EVERY,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._link = link
         self._script = script
         self._alone = alone
+        self._every = every
         self._chance = chance
         self._id = secrets.token_urlsafe(12)
         self._counted: deque[int] = deque(maxlen=round(SILENCE / 1000 / EVERY))
@@ -39,10 +47,14 @@ class Heartbeat:
         return max(self._counted, default=self._alone)
 
     async def run(self) -> None:
-        """Beat, for ever; not in step with the others."""
+        """Beat, for ever."""
         while True:
             await self.beat()
-            await asyncio.sleep(EVERY * (0.8 + 0.4 * self._chance()))
+            await asyncio.sleep(self.rest())
+
+    def rest(self) -> float:
+        """How many seconds until the next beat; up to a fifth more or less than `every`."""
+        return self._every * (0.8 + 0.4 * self._chance())
 
     async def beat(self) -> None:
         """Be alive, and count those who are. A ledger that is away is not an error."""
@@ -59,6 +71,6 @@ class Heartbeat:
             return
 
     async def _say(self, silence: int) -> int:
-        arguments = ["", self._id, silence, SILENCE]
+        arguments: list[Argument] = ["", self._id, silence, SILENCE]
         _, numbers = await self._link.run(self._script, [WORKERS], arguments, deadline=DEADLINE)
         return numbers[-1]

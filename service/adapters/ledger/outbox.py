@@ -1,6 +1,7 @@
 """Outbox: settles that could not be delivered, until the ledger is back."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from service.adapters.ledger.reservation import Reservation
 from service.domain.usage import Usage
 
 MOST = 10_000  # settles that may wait
+TOGETHER = 64  # that go out side by side, while the ledger takes them
 SHORTEST, LONGEST = 0.1, 2.0  # s between two tries
 
 
@@ -23,11 +25,24 @@ class Letter:
 
 
 class Outbox:
-    """Letters in the order they were written; `send` delivers one, or raises LedgerAway."""
+    """Letters in the order they were written; `send` delivers one, or raises LedgerAway.
 
-    def __init__(self, send: Callable[[Letter], Awaitable[object]], *, most: int = MOST) -> None:
+    `patience` says in how many seconds the ledger may be asked at all. `chance` is from 0 to 1: workers
+    do not come back to it in step.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Letter], Awaitable[object]],
+        *,
+        most: int = MOST,
+        patience: Callable[[], float] = lambda: 0.0,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._send = send
         self._most = most
+        self._patience = patience
+        self._chance = chance
         self._letters: asyncio.Queue[Letter] = asyncio.Queue()
         self._hurry = asyncio.Event()
         self.waiting = 0  # letters not delivered yet
@@ -44,21 +59,17 @@ class Outbox:
     async def run(self) -> None:
         """Deliver, for ever. What cannot be delivered goes behind the others, which perhaps can be.
 
-        After each failure there is a pause, longer while nothing passes.
+        One letter tries; when it has passed, many go together. After a failure of all there is a pause,
+        longer while nothing passes.
         """
-        wait = SHORTEST
+        wait, together = SHORTEST, 1
         while True:
-            letter = await self._letters.get()
-            try:
-                await self._send(letter)
-            except LedgerAway:
-                self._letters.put_nowait(letter)
-                await self._pause(wait)
-                wait = min(wait * 2, LONGEST)
+            letters = await self._next(together)
+            if any(await asyncio.gather(*map(self._deliver, letters))):
+                wait, together = SHORTEST, TOGETHER
             else:
-                self.waiting -= 1
-                wait = SHORTEST
-            self._letters.task_done()
+                await self._pause(wait)
+                wait, together = min(wait * 2, LONGEST), 1
 
     async def empty(self, grace: float) -> None:
         """Hurry: what cannot be delivered within so many seconds is dropped, and counted."""
@@ -70,10 +81,31 @@ class Outbox:
         self.dropped += self.waiting
         self.waiting = 0
 
-    async def _pause(self, seconds: float) -> None:
+    async def _next(self, together: int) -> list[Letter]:
+        letters = [await self._letters.get()]
+        while len(letters) < together and not self._letters.empty():
+            letters.append(self._letters.get_nowait())
+        return letters
+
+    async def _deliver(self, letter: Letter) -> bool:
+        """Whether it was delivered; else it is put back."""
+        try:
+            await self._send(letter)
+        except LedgerAway:
+            self._letters.put_nowait(letter)
+            return False
+        else:
+            self.waiting -= 1
+            return True
+        finally:
+            self._letters.task_done()
+
+    async def _pause(self, wait: float) -> None:
+        """Until the next try: some seconds, and until the ledger may be asked."""
         if self._hurry.is_set():
             await asyncio.sleep(SHORTEST)
             return
+        seconds = max(wait * (1 - self._chance() / 2), self._patience())
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()

@@ -151,9 +151,9 @@ def _place(at: Path, step: Path, entries: Sequence[_Entry], said: Mapping[str, A
     match within:
         case ("policies", int(number), *rest):
             entry = entries[number]
-            if entry.index is None or (entry.said is not None and (not rest or rest[0] in entry.said)):
-                return (*at, entry.name, *rest)
-            return (*step, "policies", entry.index, *rest)
+            if entry.said is None and entry.index is not None:
+                return (*step, "policies", entry.index, *rest)
+            return (*at, entry.name, *rest)
         case ("policies",):
             return at
         case (member, *_) if member in said:

@@ -12,9 +12,11 @@ from pydantic_core.core_schema import ValidationInfo
 
 from service.domain.account import Algorithm
 from service.domain.calendar import DAY, Calendar, Unit, check_start
+from service.domain.condition import ConditionOptions
 from service.domain.marks import near
 from service.domain.measures import Percent, kebab
 from service.domain.policy import EXACT, MILLIONTHS, MOST, MOST_COST, Count, OnLedgerFailure, Policy, Reserve
+from service.domain.subject import Dimension
 from service.domain.weights import Weights
 
 LONGEST = 3_650  # days; a window beyond ten years is a mistake
@@ -88,7 +90,8 @@ class PolicyOptions(BaseModel):
 
     # A member is checked against those before it, so the order matters.
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-    per: tuple[Literal["credential", "user", "model"], ...]
+    per: tuple[Dimension, ...]
+    when: ConditionOptions | None = None
     count: Count = Count.TOTAL
     limit: int | Decimal
     window: Window | None = Field(default=None, validate_default=True)
@@ -179,6 +182,7 @@ class PolicyOptions(BaseModel):
             calendar=self._calendar(),
             weights=tuple((glob, Weights(**one.model_dump())) for glob, one in (self.weights or {}).items()),
             count_cached=self.count_cached,
+            when=self.when.condition() if self.when else None,
         )
 
     def _calendar(self) -> Calendar | None:

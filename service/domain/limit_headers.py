@@ -1,7 +1,6 @@
 """Limit headers: what a client is told about its policies, on every answer and when one refuses."""
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 
@@ -78,8 +77,8 @@ def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[F
             ]
             if kind == "tokens" and remaining_header:
                 fields.append(_field("x-weir-remaining-tokens", left))
-    fields.append(_field("ratelimit-policy", ", ".join(map(_described, verdict.standings()))))
-    fields.append(_field("ratelimit", ", ".join(_left(verdict))))
+    fields.append(_field("ratelimit-policy", ", ".join(map(_described, standings))))
+    fields.append(_field("ratelimit", ", ".join(_left(one, verdict.now) for one in standings)))
     return fields
 
 
@@ -151,11 +150,10 @@ def _described(standing: Standing) -> str:
     return ";".join(parts)
 
 
-def _left(verdict: Verdict) -> Iterator[str]:
-    for standing in verdict.standings():
-        policy = standing.claim.policy
-        left = f'"{policy.name}";r={_coarse(remaining(standing))}'
-        yield f"{left};t={math.ceil(until_full(standing, verdict.now) / 1000)}" if policy.window else left
+def _left(standing: Standing, now: int) -> str:
+    policy = standing.claim.policy
+    left = f'"{policy.name}";r={_coarse(remaining(standing))}'
+    return f"{left};t={math.ceil(until_full(standing, now) / 1000)}" if policy.window else left
 
 
 def _limit(standing: Standing) -> int | Decimal:

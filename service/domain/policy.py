@@ -88,6 +88,7 @@ class Policy:
     count_cached: bool = True
     when: Condition | None = None
 
+    unit: int = field(init=False)
     allowed: int = field(init=False)
     capacity: int = field(init=False)
     kind: int = field(init=False)
@@ -98,15 +99,11 @@ class Policy:
         kind = _CALENDAR if self.calendar else _KINDS.get(self.algorithm, _CONCURRENCY)
         if self.calendar:
             object.__setattr__(self, "window", self.calendar.length)
+        object.__setattr__(self, "unit", self.count.unit)
         object.__setattr__(self, "allowed", allowed)
         object.__setattr__(self, "capacity", allowed * (100 + self.burst) // 100)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "account", f"{self.name}:{self._mark()}")
-
-    @property
-    def unit(self) -> int:
-        """How many of the ledger's units one of the policy's own is."""
-        return self.count.unit
 
     @property
     def is_quota(self) -> bool:

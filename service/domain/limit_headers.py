@@ -63,12 +63,11 @@ def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[F
     `x-weir-remaining-tokens`.
     """
     fields: list[Field] = []
+    standings = list(verdict.standings())
     for kind in ("tokens", "requests"):
-        standings = [
-            one for one in verdict.standings() if one.claim.policy.enforce and _kind(one.claim.policy) == kind
-        ]
-        if standings:
-            tightest = min(standings, key=remaining)
+        alike = [one for one in standings if one.claim.policy.enforce and _kind(one.claim.policy) == kind]
+        if alike:
+            tightest = min(alike, key=remaining)
             left = _written(remaining(tightest))
             fields += [
                 _field(f"x-ratelimit-limit-{kind}", _written(_limit(tightest))),

@@ -13,6 +13,7 @@ from pydantic_core.core_schema import ValidationInfo
 from service.domain.account import Algorithm
 from service.domain.calendar import DAY, Calendar, Unit, check_start
 from service.domain.condition import ConditionOptions
+from service.domain.globs import Pattern
 from service.domain.marks import near
 from service.domain.measures import Percent, kebab
 from service.domain.policy import EXACT, MILLIONTHS, MOST, MOST_COST, Count, OnLedgerFailure, Policy, Reserve
@@ -102,7 +103,7 @@ class PolicyOptions(BaseModel):
     enforce: bool = True
     reserve: Reserve = Reserve.LEARNED
     on_ledger_failure: OnLedgerFailure = OnLedgerFailure.REFUSE
-    weights: dict[str, WeightOptions] | None = Field(default=None, validate_default=True)
+    weights: dict[Pattern, WeightOptions] | None = Field(default=None, validate_default=True)
     count_cached: bool = True
 
     @field_validator(*_COUNTS)

@@ -14,11 +14,19 @@ def test_usage_is_read_with_its_details() -> None:
         "prompt_tokens": 19,
         "completion_tokens": 10,
         "total_tokens": 29,
-        "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 5},
+        "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 3},
     }
     read = provided({"usage": usage})
-    assert read == Usage(prompt=19, completion=10, source="provider", cached=8, reasoning=4)
+    assert read == Usage(
+        prompt=19,
+        completion=10,
+        source="provider",
+        cached=8,
+        reasoning=4,
+        prompt_audio=5,
+        completion_audio=3,
+    )
     assert read is not None
     assert read.total == 29
 
@@ -34,7 +42,9 @@ def test_the_bounds_are_believed(count: int) -> None:
     assert provided({"usage": {"prompt_tokens": count, "completion_tokens": count}}) is not None
 
 
-@pytest.mark.parametrize("details", [None, 1, [], {"cached_tokens": True}, {"cached_tokens": -1}, {}])
+@pytest.mark.parametrize(
+    "details", [None, 1, [], {"cached_tokens": True}, {"cached_tokens": -1}, {"audio_tokens": 1.5}, {}]
+)
 def test_odd_details_do_not_make_the_counts_doubtful(details: object) -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": details}
     assert provided({"usage": usage}) == Usage(prompt=1, completion=2, source="provider")

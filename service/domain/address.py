@@ -19,9 +19,9 @@ class Proxies:
     def client(self, peer: str, forwarded: str) -> str:
         """The address a request comes from; empty where the peer has none.
 
-        `forwarded` is what X-Forwarded-For says, each proxy having added whom it saw at the end. Whoever
-        is no trusted proxy may have written all that stands before, so it is read from the end to the first
-        such address. Where an entry is no address nothing before it is believed, and the last good one counts.
+        `forwarded` is what X-Forwarded-For says: each proxy adds at the end whom it saw. Whoever is no
+        trusted proxy may have written all that stands before, so it is read from the end to the first such
+        address. Where an entry is no address, nothing before it is believed, and the last good one counts.
         """
         client = parsed(peer)
         if client is None:

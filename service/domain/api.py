@@ -12,7 +12,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from service.domain.decoding import decode
 from service.domain.marks import Document, Path, near
-from service.domain.measures import Duration, Percent, Size, Window, kebab  # noqa: F401
+from service.domain.measures import Duration, Size, kebab
 from service.domain.plans import Surroundings, is_particular, plans_of, surroundings
 
 _PHASES = ("request", "response")

@@ -1,11 +1,12 @@
 """Caps: how far a completion is reckoned to go where its request declares no cap, by model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from service.domain.chat import MOST_TOKENS
+from service.domain.chat import CAP, MOST_TOKENS, Chat, capped
+from service.domain.exchange import Exchange
 from service.domain.globs import Globs, Pattern
 
 REST = "*"  # the glob for all models that none before it matches
@@ -25,6 +26,13 @@ class Caps:
 def caps(tokens: dict[str, int]) -> Caps:
     """The caps that `tokens` by globs stand for; the last glob is `*`."""
     return Caps(tuple((Globs((glob,)), cap) for glob, cap in tokens.items()))
+
+
+def declare(exchange: Exchange, chat: Chat, cap: int) -> None:
+    """Put a cap into the request that goes upstream, where it declares none itself."""
+    if chat.cap is None:
+        exchange.body = capped(exchange.body, cap, has_cap=CAP in chat.document)
+        exchange.chat = replace(chat, cap=cap)
 
 
 def _for_all(value: Any) -> Any:

@@ -12,6 +12,7 @@ from service.domain.misfits import wrong_type
 _HINT = (
     "(HINT: This likely means you aren't using your HTTP library correctly. The body must be a JSON object.)"
 )
+CAP = "max_completion_tokens"
 MOST_CHOICES = 128  # of OpenAI's API
 MOST_TOKENS = 10**9  # of a declared cap
 _USAGE_WANTED = '{"include_usage":true}'
@@ -50,7 +51,7 @@ def parse(body: bytes) -> Chat:
         raise InvalidRequest("you must provide a model parameter")
     if not isinstance(model, str) or not model:
         raise wrong_type("model", "string", model)
-    caps = [_count(document, name) for name in ("max_completion_tokens", "max_tokens")]
+    caps = [_count(document, name) for name in (CAP, "max_tokens")]
     options = document.get("stream_options")
     return Chat(
         document=document,
@@ -90,12 +91,12 @@ def asking_for_usage(body: bytes, *, has_options: bool = True) -> bytes:
 
 
 def capped(body: bytes, cap: int, *, has_cap: bool = True) -> bytes:
-    """The body of a request, with `max_completion_tokens` spliced in; no other byte changes.
+    """The body of a request, with its cap (tokens per choice) spliced in; no other byte changes.
 
     Where it is known that there is no such member, not even null, it is not looked for.
     """
     put = json_text.with_member if has_cap else json_text.with_first_member
-    return put(body.decode(), "max_completion_tokens", str(cap)).encode()
+    return put(body.decode(), CAP, str(cap)).encode()
 
 
 def _flag(document: Mapping[str, Any], name: str) -> bool:

@@ -45,11 +45,3 @@ Size = Annotated[
 ]
 # `10%`: the whole number 10, from 0 to 1000. Whole, because what is multiplied with it stays exact.
 Percent = Annotated[int, Field(ge=0, le=1000), _measure({"%": 1}, "a whole percentage such as 10%")]
-# `30s`, `1m`, `24h`, `30d`: milliseconds, more than 0.
-Window = Annotated[
-    int,
-    Field(gt=0),
-    _measure(
-        {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}, "a window such as 30s, 1m, 24h or 30d"
-    ),
-]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from service.domain.address import Proxies
 from service.domain.api import Api, Step
 from service.domain.exchange import Exchange
 
@@ -28,7 +29,8 @@ class Interceptor(Protocol):
 class Tools:
     """What a step may need: the definition it is part of, and the adapters.
 
-    `digest` turns a secret or a name into what may be stored and logged.
+    `digest` turns a secret or a name into what may be stored and logged. `proxies` are those that are
+    trusted to say where a request comes from.
     """
 
     api: Api
@@ -37,6 +39,7 @@ class Tools:
     logs: Any
     metrics: Any
     digest: Callable[[str], str]
+    proxies: Proxies = Proxies()  # noqa: RUF009 - it is frozen
 
 
 def options() -> dict[str, type[BaseModel]]:

@@ -122,14 +122,12 @@ def _check(options: argparse.Namespace) -> int:
     path = options.file or app.default_definition()
     try:
         api = app.read_definition(path, settings)
-        tools = interceptors.Tools(api, None, None, None, Metrics(), str)
-        for step in (*api.request, *api.response):
-            interceptors.build(step, tools)
-    except ValueError as error:
-        _complain([f"{path}: {error}"])
-        return 1
     except DefinitionError as wrong:
         _complain(wrong.errors)
+        return 1
+    tools = interceptors.Tools(api, None, None, None, Metrics(), str)
+    if errors := interceptors.unfit(tools):
+        _complain([f"{path}: {error}" for error in errors])
         return 1
     print(f"{path}: good ({api.title} {api.version}, revision {api.revision}, {api.lifecycle})")
     return 0

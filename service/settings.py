@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from service.domain.address import Proxies, proxies
+
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name
 VARIABLE = re.compile(r"WEIR_VAR_([A-Z][A-Z0-9_]*)")
 
@@ -142,6 +144,9 @@ class Settings:
         _digest_key,
         "keys the digests of names; the same for all that share a ledger",
         secret=True,
+    )
+    trusted_proxies: Proxies = _setting(
+        Proxies(), proxies, "whose X-Forwarded-For counts: addresses and networks, with commas between"
     )
     upstream_connections: int = _setting(1000, _number(1, 65535), "connections to upstream, in each worker")
     lease: float = _setting(60.0, _seconds(0.1, 3600), "how long a reservation stands without being renewed")

@@ -1,11 +1,11 @@
-"""Keyring: who calls, told from the Authorization field, and which models they may use."""
+"""Keyring: who calls, told from the Authorization field, with which models and which plan."""
 
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -16,7 +16,7 @@ from service.domain.decoding import decode
 from service.domain.errors import Forbidden, Rejection, Unauthenticated
 from service.domain.exchange import Credential
 from service.domain.headers import Field as HeaderField
-from service.domain.marks import Document
+from service.domain.marks import Document, near
 
 _POLL = 2.0  # s between two looks at the keys file
 _CHALLENGE: HeaderField = (b"www-authenticate", b"Bearer")
@@ -70,17 +70,18 @@ class PassThrough:
 
 
 class VirtualKeys:
-    """Keys of our own, from a file that names them by their SHA-256.
+    """Keys of our own, from a file that names them by their SHA-256. Their plans are some of the given ones.
 
     `errors` says what is wrong with the file as it now is; meanwhile the last good keys are in force.
     Raises KeysError where the file is no good to begin with.
     """
 
-    def __init__(self, file: Path, log: Log) -> None:
+    def __init__(self, file: Path, log: Log, *, plans: Collection[str] = ()) -> None:
         self._file = file
         self._log = log
+        self._plans = plans
         self._seen = _signature(file)
-        self._keys = read(file)
+        self._keys = read(file, plans=plans)
         self._looked: float | None = None
         self.errors: list[str] = []
 
@@ -97,7 +98,7 @@ class VirtualKeys:
             )
         if key.disabled:
             raise Forbidden("The API key you provided is disabled. Ask the people who run this gateway why.")
-        return Credential(key.id, key.models)
+        return Credential(key.id, key.models, key.plan or "")
 
     def refresh(self, now: float) -> None:
         """Read the file again where it has changed, looking at most every two seconds.
@@ -114,7 +115,7 @@ class VirtualKeys:
 
     def _reload(self) -> None:
         try:
-            self._keys = read(self._file)
+            self._keys = read(self._file, plans=self._plans)
         except KeysError as error:
             self.errors = error.errors
             self._log.error("keys.refused", file=str(self._file), errors=error.errors)
@@ -135,8 +136,11 @@ def new_key(id: str) -> tuple[str, str]:
     return key, f"- {{sha256: {entry.sha256}, id: {json.dumps(entry.id)}}}"
 
 
-def read(file: Path) -> dict[str, "Key"]:
-    """The keys of a file by their digests. Raises KeysError with everything that is wrong."""
+def read(file: Path, *, plans: Collection[str] = ()) -> dict[str, "Key"]:
+    """The keys of a file by their digests. Raises KeysError with everything that is wrong.
+
+    That a key has another plan than one of `plans` is wrong too.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -144,18 +148,34 @@ def read(file: Path) -> dict[str, "Key"]:
     document = Document(text, file=str(file))
     keys = decode(document, (), _Keys)
     _refuse_repeats(document)
+    _refuse_other_plans(document, plans)
     if errors := document.errors():
         raise KeysError(errors)
     return {key.sha256: key for key in keys.keys} if keys else {}
 
 
-def _refuse_repeats(document: Document) -> None:
-    listed, seen = document.value(("keys",)), set()
+def _listed(document: Document, member: str) -> Iterator[tuple[int, str]]:
+    """What the keys have as a member, where it is a text, and which key has it."""
+    listed = document.value(("keys",))
     for index, key in enumerate(listed if isinstance(listed, list) else ()):
-        digest = key.get("sha256") if isinstance(key, dict) else None
-        if isinstance(digest, str) and digest in seen:
+        if isinstance(key, dict) and isinstance(key.get(member), str):
+            yield index, key[member]
+
+
+def _refuse_repeats(document: Document) -> None:
+    seen = set()
+    for index, digest in _listed(document, "sha256"):
+        if digest in seen:
             document.fault(("keys", index, "sha256"), "expected a key that is not in the file twice")
-        seen.add(str(digest))
+        seen.add(digest)
+
+
+def _refuse_other_plans(document: Document, plans: Collection[str]) -> None:
+    known = ", ".join(plans) or "there is none"
+    for index, plan in _listed(document, "plan"):
+        if plan not in plans:
+            message = f'expected a plan of the definition ({known}), not "{plan}"{near(plan, plans)}'
+            document.fault(("keys", index, "plan"), message)
 
 
 def _sha256(text: str) -> str:
@@ -168,11 +188,12 @@ def _sha256(text: str) -> str:
 
 
 class Key(BaseModel, extra="forbid", frozen=True):
-    """A virtual key: its digest, whose it is, and what it may be used for."""
+    """A virtual key: its digest, whose it is, what it may be used for, and its plan, if it has one."""
 
     sha256: Annotated[str, AfterValidator(_sha256)]
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,63}$")]
     models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    plan: str | None = None
     disabled: bool = False
 
 

@@ -61,6 +61,17 @@ def build(step: Step, tools: Tools) -> Interceptor:
     return interceptor
 
 
+def unfit(tools: Tools) -> list[str]:
+    """Why the steps of a definition cannot be built; empty where they can."""
+    reasons = []
+    for step in (*tools.api.request, *tools.api.response):
+        try:
+            build(step, tools)
+        except ValueError as error:
+            reasons.append(str(error))
+    return reasons
+
+
 def _names() -> list[str]:
     return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
 

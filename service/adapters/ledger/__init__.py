@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from service.adapters.ledger.calls import Calls, Observe, Wire, verdict
+from service.adapters.ledger.breaker import UNASKED, Guard, State
+from service.adapters.ledger.calls import LATE_AFTER, Calls, Observe, Wire, verdict
 from service.adapters.ledger.leases import Leases
 from service.adapters.ledger.link import LedgerAway
 from service.adapters.ledger.outbox import Letter, Outbox
 from service.adapters.ledger.reservation import Reservation
+from service.adapters.ledger.standby import Standby
 from service.domain.policy import Verdict
 from service.domain.usage import NOTHING, Usage
 
@@ -23,7 +25,8 @@ AT_ANY_TIME = 2**52  # ms; when nothing was granted, nothing is counted twice
 class Ledger:
     """Reserve, renew, settle and release, over one wire.
 
-    `lease` and `deadline` in seconds; a reserve gets two tries within the deadline, under one id.
+    `lease` and `deadline` in seconds; a reserve gets two tries within the deadline, under one id. `workers`
+    is how many of them there are, until they have counted each other.
     `observe(call, result, seconds)` hears of every call. `open` and `close` frame its life.
     """
 
@@ -33,6 +36,7 @@ class Ledger:
         *,
         lease: float = 60.0,
         deadline: float = 0.25,
+        workers: int = 1,
         observe: Observe = lambda call, result, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -41,25 +45,30 @@ class Ledger:
         self._lease = round(lease * 1000)
         self._deadline = deadline
         self._clock = clock
-        self._calls = Calls(wire, observe=observe, clock=clock)
+        self._guard = Guard(wire, clock=clock)
+        self._calls = Calls(self._guard, observe=observe, clock=clock)
+        self._standby = Standby(self._calls, wire.scripts.heartbeat, alone=workers)
         self._leases = Leases(self._renew, lease=lease, clock=clock)
-        self._outbox = Outbox(self._deliver)
+        self._outbox = Outbox(self._deliver, patience=self._guard.patience)
         self._tasks: list[asyncio.Task[None]] = []
-        self._confirming: set[asyncio.Task[None]] = set()
+        self.forgotten = 0  # settles that came so late that nobody could say whether they had been counted
 
     async def open(self) -> None:
-        """Warm the link, and begin to renew leases and to deliver what is pending."""
+        """Warm the wire, and begin to beat, to renew leases, and to deliver what is pending."""
         with suppress(LedgerAway):
             await self._wire.warm()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._leases.run()), loop.create_task(self._outbox.run())]
+        for running in (self._leases.run(), self._outbox.run(), self._standby.heartbeat.run()):
+            self._tasks.append(asyncio.create_task(running))
 
     async def close(self, grace: float = 2.0) -> None:
-        """Deliver what is pending, for at most `grace` seconds, and close the link."""
+        """Deliver what is pending, for at most `grace` seconds, and close the wire."""
+        self._guard.breaker.reset()  # it is the last chance
         await self._outbox.empty(grace)
-        for task in (*self._tasks, *self._confirming):
+        self._leases.close()
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._standby.heartbeat.leave()
         await self._wire.close()
 
     @property
@@ -87,12 +96,24 @@ class Ledger:
         """How many settles could not be kept until they were delivered."""
         return self._outbox.dropped
 
+    @property
+    def workers(self) -> int:
+        """How many workers are alive, as far as this one knows."""
+        return self._standby.heartbeat.alive
+
+    @property
+    def breaker(self) -> State:
+        """Whether the ledger is asked at all."""
+        return self._guard.state
+
     def now(self) -> int:
         """The ledger's time in ms, as last seen; long past where it was never seen."""
         return self._calls.now()
 
     async def reserve(self, reservation: Reservation) -> Verdict:
         """Charge the claims, or none of them. Raises LedgerAway; settle or release after, whatever came."""
+        if self._outbox.waiting and self._guard.state is not State.CLOSED:
+            raise LedgerAway(UNASKED, unknown=False)  # what is pending goes first
         layouts = reservation.layouts(split=self._wire.splits)
         tentative = len(layouts) > 1
         lease = TENTATIVE if tentative else self._lease
@@ -109,11 +130,12 @@ class Ledger:
                 )
                 break
             except LedgerAway as away:
-                reservation.uncertain |= away.unknown
+                if away.unknown:
+                    self._doubt(reservation)
                 if last:
                     raise
             except asyncio.CancelledError:
-                reservation.uncertain = True
+                self._doubt(reservation)
                 raise
         said = verdict(reservation.claims, answers)
         if said.granted:
@@ -121,12 +143,19 @@ class Ledger:
             reservation.granted = True
             self._leases.add(reservation)
             if tentative:
-                self._confirm(reservation)
+                self._leases.confirm(reservation)
         elif any(answer.status == "granted" for answer in answers):  # it is undone at once
             reservation.uncertain = True
             await self.release(reservation)
             reservation.uncertain = False
         return said
+
+    def stand_in(self, reservation: Reservation) -> Verdict | None:
+        """What this worker says by its shares, as the ledger is away; None where no policy is `local`.
+
+        What it lets pass is told to the ledger when that is back.
+        """
+        return self._standby.reserve(reservation)
 
     async def settle(self, reservation: Reservation, usage: Usage) -> str:
         """Replace what was charged by what was used. Never raises; what cannot be delivered waits."""
@@ -137,15 +166,27 @@ class Ledger:
         return await self._close(Letter("release", reservation, NOTHING))
 
     async def check(self, silence: float = 1.0) -> bool:
-        """Whether the ledger is there: asked, where it said nothing for `silence` seconds."""
-        if self._clock() - self._calls.heard > silence:
-            self._calls.available = await self._wire.is_there()
-        return self._calls.available
+        """Whether the ledger is there: asked, where it said nothing for `silence` seconds.
+
+        Where the breaker wants to know, and nothing else is pending, a beat of the heart finds out.
+        """
+        calls = self._calls
+        if self._guard.state is State.HALF_OPEN and not self._outbox.waiting:
+            await self._standby.heartbeat.beat()
+        if self._guard.state is not State.CLOSED:
+            calls.available = False
+        elif not calls.available or self._clock() - calls.heard > silence:
+            calls.available = await self._wire.is_there()
+        return calls.available
 
     # -- the wire --------------------------------------------------------------------------------
 
     async def _close(self, letter: Letter) -> str:
-        self._leases.drop(letter.reservation)
+        reservation = letter.reservation
+        self._leases.drop(reservation)
+        self._standby.close(letter)
+        if letter.verb == "release" and reservation.alone and not reservation.uncertain:
+            return "again"  # the ledger never heard of it
         try:
             for _ in range(2):
                 with suppress(LedgerAway):
@@ -166,7 +207,7 @@ class Ledger:
                 letter.verb,
                 self._scripts.settle,
                 reservation.layouts(split=self._wire.splits),
-                reservation.settled(letter.usage),
+                reservation.settled(letter.usage, self.now()),
                 [reservation.id, letter.verb, int(first), int(mark), forget],
                 deadline=self._deadline,
             )
@@ -177,22 +218,14 @@ class Ledger:
         finally:
             reservation.tried |= unknown
             reservation.uncertain |= unknown
+        self.forgotten += any(answer.status == "forgotten" for answer in answers)
         return answers[0].status
 
-    def _confirm(self, reservation: Reservation) -> None:
-        """Let a tentative reservation stand, while its request is already on its way."""
-        task = asyncio.get_running_loop().create_task(self._insist(reservation))
-        self._confirming.add(task)
-        task.add_done_callback(self._confirming.discard)
-
-    async def _insist(self, reservation: Reservation) -> None:
-        tentative = reservation.ends
-        for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
-            await asyncio.sleep(pause)
-            if reservation not in self._leases or not await self._renew(reservation):
-                return
-            if reservation.ends > tentative:
-                return
+    def _doubt(self, reservation: Reservation) -> None:
+        """It may have been granted; then its lease ends by the time that is noted here."""
+        reservation.uncertain = True
+        if self._calls.heard:
+            reservation.ends = self.now() + LATE_AFTER + self._lease
 
     async def _renew(self, reservation: Reservation) -> bool:
         """Renew a lease; False where the ledger knows the reservation no more."""

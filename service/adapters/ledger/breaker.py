@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
-from service.adapters.ledger.link import Argument, LedgerAway
+from service.adapters.ledger.away import LedgerAway
+from service.adapters.ledger.errand import Argument
 from service.adapters.ledger.scripts import Script
 
 AFTER = 5  # failures in a row
 SHORTEST, LONGEST = 0.5, 5.0  # s that it stays open: at first, and at most
 
+UNASKED = "breaker open"
+
 # What went wrong, and is no fault of the store: it answered, or was never asked.
-_ANSWERED = frozenset({"ResponseError", "ERR", "WRONGTYPE", "TryAgainError"})
+_ANSWERED = frozenset({"ResponseError", "WRONGTYPE", "TRYAGAIN", "MOVED", "ASK"})
 _UNASKED = frozenset({"too many calls are waiting", "the link was closed"})
 
 
@@ -27,8 +30,8 @@ class State(IntEnum):
 
 
 class Breaker:
-    """Opens after `AFTER` failures in a row, for half a second at first and 5 s at most; then lets one
-    call through, to see. Moments are seconds of any clock that only goes forward.
+    """Opens after `AFTER` failures, one after the other, for half a second at first and 5 s at most; then
+    lets one call through, to see. Moments are seconds of any clock that only goes forward.
 
     Who was allowed a call says how it went: `succeeded`, `failed`, or `abandoned`. `chance` is from 0 to 1:
     workers that lost the store together do not come back to it together.
@@ -41,6 +44,7 @@ class Breaker:
     def reset(self) -> None:
         """As if nothing had ever failed."""
         self._failures = 0
+        self._last = 0.0  # when the last of them was seen
         self._wait = SHORTEST
         self._until: float | None = None  # closed: None; else when one call may go
         self._probing = False
@@ -67,12 +71,15 @@ class Breaker:
         """The store answered: closed."""
         self.reset()
 
-    def failed(self, now: float) -> None:
-        """The store did not answer, or could not do what it is for."""
+    def failed(self, now: float, began: float) -> None:
+        """The store did not answer, or could not do what it is for.
+
+        The calls that were on their way together fail together: that is one failure.
+        """
         state = self.state(now)
-        if state is State.OPEN:  # it was on its way when the others had failed enough
+        if state is State.OPEN or began < self._last:
             return
-        self._failures += 1
+        self._failures, self._last = self._failures + 1, now
         if state is State.HALF_OPEN or self._failures >= AFTER:
             self._until = now + self._wait * (1 - self._chance() / 2)
             self._wait = min(self._wait * 2, LONGEST)
@@ -115,12 +122,13 @@ class Guard:
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
     ) -> tuple[str, list[int]]:
         """As the link does it, or at once. Raises LedgerAway."""
-        if not self.breaker.allows(self._clock()):
-            raise LedgerAway("breaker open", unknown=False)
+        began = self._clock()
+        if not self.breaker.allows(began):
+            raise LedgerAway(UNASKED, unknown=False)
         try:
             answer = await self._link.run(script, keys, arguments, deadline=deadline)
         except LedgerAway as away:
-            self._judge(str(away))
+            self._judge(away.reason, began)
             raise
         except asyncio.CancelledError:
             self.breaker.abandoned()
@@ -128,10 +136,10 @@ class Guard:
         self.breaker.succeeded()
         return answer
 
-    def _judge(self, reason: str) -> None:
+    def _judge(self, reason: str, began: float) -> None:
         if reason in _ANSWERED:
             self.breaker.succeeded()
         elif reason in _UNASKED:
             self.breaker.abandoned()
         else:
-            self.breaker.failed(self._clock())
+            self.breaker.failed(self._clock(), began)

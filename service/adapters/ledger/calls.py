@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.adapters.ledger.breaker import UNASKED, Runs
 from service.adapters.ledger.link import Argument, LedgerAway
 from service.adapters.ledger.reservation import Layout
 from service.adapters.ledger.scripts import Script, Scripts
@@ -54,8 +55,8 @@ class Calls:
     `clock` in seconds; `observe(call, result, seconds)` hears of every call.
     """
 
-    def __init__(self, wire: Wire, *, observe: Observe, clock: Callable[[], float]) -> None:
-        self.wire = wire
+    def __init__(self, wire: Runs, *, observe: Observe, clock: Callable[[], float]) -> None:
+        self._wire = wire
         self._observe = observe
         self._clock = clock
         self._ahead = 0.0  # ledger time less our clock, ms
@@ -92,7 +93,7 @@ class Calls:
             status = "ok"
             return answers
         except LedgerAway as away:
-            status = "late" if str(away) in UNDONE else "error"
+            status = "late" if away.reason in UNDONE else away.reason if away.reason == UNASKED else "error"
             raise
         except asyncio.CancelledError:
             status = "cancelled"
@@ -104,7 +105,7 @@ class Calls:
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
     ) -> tuple[str, list[int]]:
         """Status and numbers of a script, less what every answer tells about the ledger itself."""
-        status, (now, *numbers) = await self.wire.run(script, keys, arguments, deadline=deadline)
+        status, (now, *numbers) = await self._wire.run(script, keys, arguments, deadline=deadline)
         self.heard = self._clock()
         self._ahead = now - self.heard * 1000
         if numbers:
@@ -131,8 +132,8 @@ class Calls:
         raise LedgerAway(status, unknown=False)
 
     def _hear(self, name: str, status: str, seconds: float) -> None:
-        """Tell how a call went; one that its caller gave up says nothing about the ledger."""
-        if status == "cancelled":
+        """Tell how a call went; one that its caller gave up, or that was not made, says nothing of it."""
+        if status in ("cancelled", UNASKED):
             return
         self.available = status != "error"
         self._observe(name, status, seconds)

@@ -6,8 +6,9 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 
+from service.adapters.ledger.away import LedgerAway
 from service.adapters.ledger.breaker import Runs
-from service.adapters.ledger.link import Argument, LedgerAway
+from service.adapters.ledger.errand import Argument
 from service.adapters.ledger.scripts import Script
 
 WORKERS = "w1:{workers}"

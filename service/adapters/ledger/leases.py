@@ -16,6 +16,7 @@ class Leases:
         self._round = lease / 6
         self._clock = clock
         self._open: dict[str, Reservation] = {}
+        self._confirming: set[asyncio.Task[None]] = set()
 
     def __contains__(self, reservation: Reservation) -> bool:
         """Whether it is open, as far as this worker knows."""
@@ -33,6 +34,17 @@ class Leases:
         """It is over, or the ledger does not know it any more."""
         self._open.pop(reservation.id, None)
 
+    def confirm(self, reservation: Reservation) -> None:
+        """Let one that was made in several calls stand, while its request is already on its way."""
+        task = asyncio.get_running_loop().create_task(self._insist(reservation))
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
+    def close(self) -> None:
+        """Confirm no more."""
+        for task in self._confirming:
+            task.cancel()
+
     async def run(self) -> None:
         """Renew, for ever, what was last renewed a round ago.
 
@@ -46,6 +58,15 @@ class Leases:
                 renewals.append(asyncio.create_task(self._renew_one(reservation)))
                 await asyncio.sleep(0)
             await asyncio.gather(*renewals)
+
+    async def _insist(self, reservation: Reservation) -> None:
+        tentative = reservation.ends
+        for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
+            await asyncio.sleep(pause)
+            if reservation not in self or not await self._renew(reservation):
+                return
+            if reservation.ends > tentative:
+                return
 
     async def _renew_one(self, reservation: Reservation) -> None:
         try:

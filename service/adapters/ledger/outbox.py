@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from service.adapters.ledger.link import LedgerAway
+from service.adapters.ledger.away import LedgerAway
 from service.adapters.ledger.reservation import Reservation
 from service.domain.usage import Usage
 
@@ -101,11 +101,11 @@ class Outbox:
             self._letters.task_done()
 
     async def _pause(self, wait: float) -> None:
-        """Until the next try: some seconds, and until the ledger may be asked."""
+        """Until the ledger may be asked again; where it may, for some seconds."""
         if self._hurry.is_set():
             await asyncio.sleep(SHORTEST)
             return
-        seconds = max(wait * (1 - self._chance() / 2), self._patience())
+        seconds = self._patience() or wait * (1 - self._chance() / 2)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from service.adapters.ledger.link import Argument
+from service.domain.local import outlived
 from service.domain.policy import Claim, Policy
 from service.domain.usage import NOTHING, Usage
 
@@ -65,6 +66,7 @@ class Reservation:
 
     __slots__ = (
         "_layouts",
+        "alone",
         "claims",
         "ends",
         "granted",
@@ -84,6 +86,7 @@ class Reservation:
         self.renewed = 0.0  # when it was last renewed, s of the worker's clock
         self.granted = False  # the request may go on: the ledger said so, or it is done without
         self.uncertain = False  # some call was made whose outcome nobody knows
+        self.alone = 0  # when it was let pass with the ledger away, ms of ledger time; 0: it was not
         self.tried = False  # and it was a settle: it may have been settled
         self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
         self._layouts: list[Layout] = []
@@ -109,6 +112,13 @@ class Reservation:
         produced = self.produced() if self.produced else NOTHING
         return [claim.so_far(produced) for claim in self.claims]
 
-    def settled(self, usage: Usage) -> list[int]:
-        """What stays charged in the end, in units of the ledger."""
-        return [claim.settled(usage) for claim in self.claims]
+    def settled(self, usage: Usage, now: int) -> list[int]:
+        """What stays charged in the end, in units of the ledger.
+
+        Of what the ledger knows nothing of, that is what an account would not have forgotten by now.
+        """
+        late = self.alone and not self.uncertain
+        return [
+            0 if late and outlived(claim.policy, self.alone, now) else claim.settled(usage)
+            for claim in self.claims
+        ]

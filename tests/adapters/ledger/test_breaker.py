@@ -19,16 +19,16 @@ def never() -> float:
 
 def broken(breaker: Breaker, now: float = 0.0) -> Breaker:
     for _ in range(AFTER):
-        breaker.failed(now)
+        breaker.failed(now, now)
     return breaker
 
 
 def test_it_opens_after_five_failures_in_a_row() -> None:
     breaker = Breaker(never)
     for _ in range(4):
-        breaker.failed(0.0)
+        breaker.failed(0.0, 0.0)
     assert (breaker.state(0.0), breaker.allows(0.0)) == (State.CLOSED, True)
-    breaker.failed(0.0)
+    breaker.failed(0.0, 0.0)
     assert (breaker.state(0.0), breaker.allows(0.0)) == (State.OPEN, False)
 
 
@@ -36,7 +36,7 @@ def test_a_success_between_makes_the_row_begin_anew() -> None:
     breaker = Breaker(never)
     for _ in range(3):
         for _ in range(4):
-            breaker.failed(0.0)
+            breaker.failed(0.0, 0.0)
         breaker.succeeded()
     assert breaker.state(0.0) is State.CLOSED
 
@@ -47,7 +47,7 @@ def test_it_stays_open_half_a_second_and_twice_as_long_each_time_up_to_five() ->
         spans.append(breaker.patience(now))
         now += spans[-1]
         assert breaker.allows(now)
-        breaker.failed(now)
+        breaker.failed(now, now)
     assert spans == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
 
 
@@ -61,7 +61,7 @@ def test_chance_makes_it_shorter_by_up_to_half(chance: float, seconds: float) ->
 def test_then_one_call_at_a_time_may_look() -> None:
     breaker = broken(Breaker(never))
     assert [breaker.allows(0.5) for _ in range(3)] == [True, False, False]
-    breaker.failed(0.6)
+    breaker.failed(0.6, 0.6)
     assert not breaker.allows(1.5)
     assert [breaker.allows(1.6) for _ in range(3)] == [True, False, False]
 
@@ -69,11 +69,22 @@ def test_then_one_call_at_a_time_may_look() -> None:
 def test_when_it_succeeds_the_breaker_is_as_new() -> None:
     breaker = broken(Breaker(never))
     assert breaker.allows(0.5)
-    breaker.failed(0.5)
+    breaker.failed(0.5, 0.5)
     assert breaker.allows(1.5)
     breaker.succeeded()
     assert breaker.state(1.5) is State.CLOSED
     assert broken(breaker, now=2.0).patience(2.0) == 0.5
+
+
+def test_calls_that_were_on_their_way_together_fail_once() -> None:
+    """A connection that breaks takes all with it that it carried: that is no reason to ask no more."""
+    breaker = Breaker(never)
+    for now in (1.0, 2.0, 3.0, 4.0):
+        for _ in range(100):
+            breaker.failed(now, now - 0.1)
+        assert breaker.state(now) is State.CLOSED
+    breaker.failed(5.0, 4.9)
+    assert breaker.state(5.0) is State.OPEN
 
 
 def test_when_nobody_waits_for_it_another_may_look() -> None:
@@ -86,7 +97,7 @@ def test_when_nobody_waits_for_it_another_may_look() -> None:
 
 def test_what_was_on_its_way_when_it_opened_and_fails_too_makes_it_no_longer() -> None:
     breaker = broken(Breaker(never))
-    breaker.failed(0.4)
+    breaker.failed(0.4, 0.0)
     assert breaker.patience(0.4) == pytest.approx(0.1)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -37,7 +38,7 @@ def used(tokens: int) -> Usage:
 def charged(server: redis.Redis, *, subject: str = ALICE, policy: Policy = DAY) -> float:
     """What stands in the account, in tokens."""
     text = server.hget(subject, policy.account)
-    return int(text.split()[3]) / 1000 if isinstance(text, bytes) else 0
+    return float(struct.unpack_from(">d", text, 1)[0]) / 1000 if isinstance(text, bytes) else 0
 
 
 def open_reservations(server: redis.Redis, subject: str = ALICE) -> int:

@@ -87,7 +87,7 @@ class Calendar:
                 case Unit.MONTH:
                     year, month = divmod(day.year * 12 + day.month - 1 + step, 12)
                     yield _at(_day_of(year, month + 1, int(self.starts)))
-                case Unit.YEAR:
+                case _:
                     month, number = map(int, self.starts.split("-"))
                     yield _at(_day_of(day.year + step, month, number))
 

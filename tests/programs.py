@@ -225,7 +225,7 @@ def _end(program: Program) -> None:
 def open_reservations(url: str) -> int:
     """How many reservations stand in a ledger, one for each subject that a request concerned."""
     with redis.Redis.from_url(url) as client:
-        names = [name for key in client.scan_iter("w1:*") for name in client.hkeys(key)]
+        names = [name for key in client.scan_iter("w1:*", _type="hash") for name in client.hkeys(key)]
     return sum(1 for name in names if name.startswith(b"~") and len(name) > 1)
 
 
@@ -234,7 +234,7 @@ def charged(url: str, policy: str) -> int:
     with redis.Redis.from_url(url) as client:
         accounts = [
             account.decode().split()
-            for key in client.scan_iter("w1:*")
+            for key in client.scan_iter("w1:*", _type="hash")
             for name, account in client.hgetall(key).items()
             if name.startswith(policy.encode() + b":")
         ]

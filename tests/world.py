@@ -427,7 +427,7 @@ class World:
     def reservations(self) -> list[bytes]:
         """The reservations that are open in the ledger, whoever made them."""
         with redis.Redis.from_url(self.store_url) as store:
-            fields = [name for key in store.scan_iter("w1:*") for name in store.hkeys(key)]
+            fields = [name for key in store.scan_iter("w1:*", _type="hash") for name in store.hkeys(key)]
         return [name for name in fields if name.startswith(b"~") and name != b"~"]
 
     def metric(self, name: str, **labels: str) -> float:

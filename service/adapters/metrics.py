@@ -25,9 +25,10 @@ OTHER = "other"
 ROUTES = ("chat", "models", OTHER)
 KINDS = ("estimated", "reserved", "prompt", "completion", "cached", "reasoning", "overrun", "returned")
 SOURCES = ("provider", "local", "reservation", "none")
-REASONS = ("limit", "never", "ledger")
+REASONS = ("limit", "never", "ledger", "blocked")
 CALLS = ("reserve", "settle", "renew", "release", "peek")
 RESULTS = ("ok", "error", "late")
+MODES = ("refuse", "allow", "local")
 UPSTREAM_ERRORS = ("refused", "broken", "timeout", "status")
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
@@ -57,6 +58,9 @@ COUNTERS = (
     Family("weir_refusals_total", "Refusals, shadow ones included.", ("policy", "reason", "enforced")),
     Family("weir_ledger_calls_total", "Calls to the ledger.", ("call", "result")),
     Family("weir_reservations_lost_total", "Reservations whose lease ended with nobody having settled."),
+    Family("weir_degraded_total", "Requests decided without the ledger, and how.", ("policy", "mode")),
+    Family("weir_settles_dropped_total", "Settlements lost, as too many waited for the ledger."),
+    Family("weir_settles_forgotten_total", "Settlements that came too late to be counted safely."),
     Family("weir_upstream_errors_total", "Failures of upstream.", ("kind",)),
     Family("weir_log_records_dropped_total", "Log records lost because nobody read the log."),
 )
@@ -70,6 +74,8 @@ HISTOGRAMS = (
 GAUGES = (
     Family("weir_in_flight", "Exchanges that are open now.", ("route",), _SUM),
     Family("weir_ledger_available", "1 while every worker reaches the ledger, else 0.", (), _LEAST),
+    Family("weir_ledger_breaker", "Whether the ledger is asked: 0 yes, 1 now and then, 2 no.", (), _MOST),
+    Family("weir_workers_alive", "Workers that share the ledger, as far as they know.", (), _MOST),
     Family("weir_reservations_open", "Reservations that this gateway holds open.", (), _SUM),
     Family("weir_settles_pending", "Settlements that wait for the ledger to come back.", (), _SUM),
     Family("weir_build_info", "The version that runs; always 1.", ("version",), _MOST),
@@ -147,6 +153,23 @@ class Metrics:
     def ledger_available(self, available: bool) -> None:
         """Whether this worker reaches the ledger."""
         self._gauges["weir_ledger_available"]().set(1 if available else 0)
+
+    def degraded(self, policy: str, mode: str) -> None:
+        """A request was decided without the ledger, as one of MODES says."""
+        self._counters["weir_degraded_total"](_one_of(policy, self._policies), _one_of(mode, MODES)).inc()
+
+    def ledger_breaker(self, state: int) -> None:
+        """What this worker's breaker lets through: 0 everything, 1 one call to see, 2 nothing."""
+        self._gauges["weir_ledger_breaker"]().set(state)
+
+    def workers_alive(self, count: int) -> None:
+        """So many workers does this one know of, itself included."""
+        self._gauges["weir_workers_alive"]().set(count)
+
+    def settles_lost(self, *, dropped: int, forgotten: int) -> None:
+        """So many settlements were dropped, and forgotten, that will not be counted any more."""
+        self._counters["weir_settles_dropped_total"]().inc(dropped)
+        self._counters["weir_settles_forgotten_total"]().inc(forgotten)
 
     def reservations_open(self, count: int) -> None:
         """So many reservations does this worker hold open."""

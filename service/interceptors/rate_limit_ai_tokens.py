@@ -13,7 +13,8 @@ from service.domain.learning import Learner
 from service.domain.limit_headers import blocked, limit_headers, refusal
 from service.domain.limits import LimitOptions as Options
 from service.domain.limits import claims, limits_by_plan, reserved
-from service.domain.policy import Claim, OnLedgerFailure, Verdict
+from service.domain.local import needing_ledger, without_ledger
+from service.domain.policy import Claim, Verdict
 from service.domain.subject import Subjects, user_of
 from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
@@ -64,7 +65,7 @@ class RateLimitAiTokens:
         try:
             verdict: Verdict = await self._ledger.reserve(reservation)
         except LedgerAway as away:
-            self._go_without(exchange, reservation, away)
+            self._go_without(exchange, reservation, estimate, away)
         else:
             self._obey(exchange, verdict, reserved(wanted, estimate))
 
@@ -86,21 +87,25 @@ class RateLimitAiTokens:
         self._metrics.refused(name, "never" if verdict.wait is None else "limit", enforced=True)
         raise refusal(verdict, verdict.refusing.model)
 
-    def _go_without(self, exchange: Exchange, reservation: Reservation, away: LedgerAway) -> None:
-        """The ledger is away: refuse, where one policy says so; else let it pass, and say it."""
+    def _go_without(
+        self, exchange: Exchange, reservation: Reservation, estimate: Estimate, away: LedgerAway
+    ) -> None:
+        """The ledger is away: refuse, where a policy says so; else go by this worker's shares, and say it."""
         exchange.notes["ledger"] = str(away)
+        if needing := needing_ledger(reservation.claims):
+            exchange.notes["policy"] = name = needing.policy.name
+            self._metrics.refused(name, "ledger", enforced=True)
+            self._metrics.degraded(name, "refuse")
+            raise LimiterUnavailable(
+                "The rate limiter is unavailable. Please try again shortly.",
+                headers=[(b"retry-after", b"1")],
+            )
         policies = [claim.policy for claim in reservation.claims]
         for policy in policies:
-            if policy.enforce and policy.on_ledger_failure is OnLedgerFailure.REFUSE:
-                exchange.notes["policy"] = policy.name
-                self._metrics.refused(policy.name, "ledger", enforced=True)
-                raise LimiterUnavailable(
-                    "The rate limiter is unavailable. Please try again shortly.",
-                    headers=[(b"retry-after", b"1")],
-                )
-        names = ", ".join(policy.name for policy in policies)
-        reservation.granted = True
-        exchange.adds.append((b"x-weir-degraded", names.encode()))
+            self._metrics.degraded(policy.name, without_ledger(policy))
+        exchange.adds.append((b"x-weir-degraded", ", ".join(policy.name for policy in policies).encode()))
+        if verdict := self._ledger.stand_in(reservation):
+            self._obey(exchange, verdict, reserved(reservation.claims, estimate))
 
     async def _settle(self, exchange: Exchange, reservation: Reservation, estimate: Estimate) -> None:
         if exchange.outcome == "rejected" or not reservation.granted:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.address import proxies
 from service.settings import Settings, SettingsError, add_flags, described, load
 
 GIVEN: dict[str, tuple[str, Any]] = {  # what each setting may be given, and how it is read
@@ -20,6 +21,7 @@ GIVEN: dict[str, tuple[str, Any]] = {  # what each setting may be given, and how
     "UPSTREAM_URL": ("http://models.example:8000/v1", "http://models.example:8000/v1"),
     "OPENAI_API_KEY": ("sk-abcdefghijklmnop", "sk-abcdefghijklmnop"),
     "WEIR_DIGEST_KEY": ("0123456789abcdef", "0123456789abcdef"),
+    "WEIR_TRUSTED_PROXIES": ("10.0.0.0/8, ::1", proxies("10.0.0.0/8,::1")),
     "WEIR_UPSTREAM_CONNECTIONS": ("1", 1),
     "WEIR_LEASE": ("100ms", 0.1),
     "WEIR_LEDGER_DEADLINE": ("1.5s", 1.5),
@@ -33,6 +35,10 @@ WRONG = {
     "WEIR_OPS_PORT": ("-1", "a whole number from 0 to 65535, not '-1'"),
     "WEIR_WORKERS": ("0", "a whole number from 1 to 128, not '0'"),
     "WEIR_UPSTREAM_CONNECTIONS": ("many", "a whole number from 1 to 65535, not 'many'"),
+    "WEIR_TRUSTED_PROXIES": (
+        "10.0.0.1/8",
+        "addresses and networks such as 10.0.0.0/8, with commas between, not '10.0.0.1/8'",
+    ),
     "WEIR_DEFINITION": ("/nowhere", "a file that is there, not '/nowhere'"),
     "WEIR_KEYS_FILE": ("/", "a file that is there, not '/'"),
     "REDIS_URL": (

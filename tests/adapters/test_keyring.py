@@ -272,3 +272,52 @@ def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(id: str, fil
 def test_a_name_that_could_not_be_logged_or_stored_as_it_is_makes_no_key(id: str) -> None:
     with pytest.raises(ValueError, match="id"):
         new_key(id)
+
+
+# Plans --------------------------------------------------------------------------------------------
+
+PLANS = ("free", "pro")
+
+
+def test_a_key_may_have_a_plan_of_the_definition(file: Path, logs: Logs) -> None:
+    file.write_text("keys:\n" + entry(KEY, "id: team-a, plan: pro") + entry(OTHER_KEY, "id: team-b"))
+    keys = VirtualKeys(file, logs, plans=PLANS)
+    assert keys.identify(b"Bearer " + KEY.encode()) == Credential("team-a", None, "pro")
+    assert keys.identify(b"Bearer " + OTHER_KEY.encode()).plan == ""
+    assert PassThrough(digest).identify(b"Bearer sk-123").plan == ""
+
+
+@pytest.mark.parametrize(
+    ("plan", "plans", "said"),
+    [
+        ("prp", PLANS, 'expected a plan of the definition (free, pro), not "prp" (did you mean "pro"?)'),
+        ("pro", (), 'expected a plan of the definition (there is none), not "pro"'),
+        ("''", PLANS, 'expected a plan of the definition (free, pro), not ""'),
+        ("5", PLANS, "expected a valid string, not 5"),
+    ],
+)
+def test_a_plan_that_the_definition_does_not_know_is_told_with_its_line(
+    plan: str, plans: tuple[str, ...], said: str, file: Path, logs: Logs
+) -> None:
+    line = entry(KEY, f"id: team-a, plan: {plan}")
+    file.write_text("keys:\n" + line)
+    with pytest.raises(KeysError) as refusal:
+        VirtualKeys(file, logs, plans=plans)
+    column = line.index("plan: ") + len("plan: ") + 1
+    assert refusal.value.errors == [f"{file}:2:{column}: keys[0].plan: {said}"]
+
+
+def test_a_key_file_with_an_unknown_plan_is_not_taken_and_the_last_good_keys_stay(
+    file: Path, logs: Logs
+) -> None:
+    keys = VirtualKeys(file, logs, plans=PLANS)
+    file.write_text("keys:\n" + entry(KEY, "id: team-a, plan: gold") + entry(OTHER_KEY, "id: team-b"))
+    keys.refresh(0.0)
+    assert knows(keys, KEY)
+    assert not knows(keys, OTHER_KEY)
+    (error,) = keys.errors
+    assert 'not "gold"' in error
+    file.write_text("keys:\n" + entry(KEY, "id: team-a, plan: free"))
+    keys.refresh(10.0)
+    assert keys.errors == []
+    assert keys.identify(b"Bearer " + KEY.encode()).plan == "free"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.chat import asking_for_usage, parse, refuse_other_media
+from service.domain.chat import asking_for_usage, capped, parse, refuse_other_media
 from service.domain.errors import InvalidRequest, UnsupportedMedia
 from service.domain.headers import Field
 
@@ -172,3 +172,26 @@ def test_a_request_that_asks_for_usage_is_the_same_request(
 def test_options_known_to_be_absent_are_not_looked_for() -> None:
     before = b' { "a" : 1 } '
     assert asking_for_usage(before, has_options=False) == asking_for_usage(before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"model":"m"}', b'{"max_completion_tokens":9,"model":"m"}'),
+        (b' {\n "model": "\xc3\xa9"}', b' {"max_completion_tokens":9,\n "model": "\xc3\xa9"}'),
+        (b"{}", b'{"max_completion_tokens":9}'),
+        (b'{"max_completion_tokens": null , "a":1.0}', b'{"max_completion_tokens": 9 , "a":1.0}'),
+        (
+            b'{"a":{"max_completion_tokens":null}}',
+            b'{"max_completion_tokens":9,"a":{"max_completion_tokens":null}}',
+        ),
+        (b'{"max_tokens":null}', b'{"max_completion_tokens":9,"max_tokens":null}'),
+    ],
+)
+def test_a_cap_changes_no_other_byte(before: bytes, after: bytes) -> None:
+    assert capped(before, 9) == after
+
+
+def test_a_cap_that_is_known_not_to_be_there_is_not_looked_for() -> None:
+    before = b'{"model":"m","messages":[]}'
+    assert capped(before, 9, has_cap=False) == capped(before, 9)

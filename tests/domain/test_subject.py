@@ -2,15 +2,17 @@
 
 import hashlib
 import hmac
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.chat import Chat
+from service.domain.address import proxies
+from service.domain.chat import Chat, parse
 from service.domain.errors import InvalidRequest
 from service.domain.exchange import Credential, Exchange
-from service.domain.subject import LONGEST_USER, PREFIX, subject_key, subject_keys, user_of, values_of
+from service.domain.subject import LONGEST, PREFIX, Subjects, subject_key, user_of
 
 DIMENSIONS = ("credential", "model", "user")
 
@@ -83,17 +85,65 @@ def test_everyone_together_is_one_subject_and_not_nobody() -> None:
     assert everyone != subject_key(("user",), {"user": ""}, digest)
 
 
-def test_the_keys_of_a_request_are_made_once_for_each_dimension() -> None:
-    keys = subject_keys([("user",), (), ("user",)], {"user": "alice"}, digest)
-    assert set(keys) == {("user",), ()}
-    assert keys[("user",)] == subject_key(("user",), {"user": "alice"}, digest)
+HEADERS = [(b"x-team", b"red"), (b"x-forwarded-for", b"198.51.100.1"), (b"x-team", b"\xe9")]
+CALL = Exchange(
+    *("POST", "/v1/chat/completions", b"", HEADERS),
+    credential=Credential("k1"),
+    user="alice",
+    peer="10.0.0.1",
+)
+NOBODY = Exchange("POST", "/v1/chat/completions", b"", [])
 
 
-def test_the_values_are_the_exchanges() -> None:
-    exchange = Exchange("POST", "/v1/chat/completions", b"", [])
-    assert values_of(exchange, chat(None)) == {"credential": "", "user": "", "model": "gpt-4o"}
-    exchange.credential, exchange.user = Credential("k1"), "alice"
-    assert values_of(exchange, chat("ignored")) == {"credential": "k1", "user": "alice", "model": "gpt-4o"}
+def keys(exchange: Exchange, *dimensions: tuple[str, ...]) -> dict[tuple[str, ...], str]:
+    subjects = Subjects(api="Chat", proxies=proxies("10.0.0.1"), digest=as_it_is)
+    return subjects.keys(dimensions, exchange, chat("ignored"))
+
+
+@pytest.mark.parametrize(
+    ("dimension", "value", "nothing"),
+    [
+        ("credential", "k1", ""),
+        ("user", "alice", ""),
+        ("model", "gpt-4o", "gpt-4o"),
+        ("api", "Chat", "Chat"),
+        ("ip", "198.51.100.1", ""),
+        ("header:x-team", "red, \xe9", ""),
+        ("header:x-none", "", ""),
+    ],
+)
+def test_a_request_has_a_value_for_each_dimension(dimension: str, value: str, nothing: str) -> None:
+    per = (dimension,)
+    assert keys(CALL, per) == {per: subject_key(per, {dimension: value}, as_it_is)}
+    assert keys(NOBODY, per) == {per: subject_key(per, {dimension: nothing}, as_it_is)}
+
+
+def test_there_is_a_key_for_each_tuple_of_dimensions() -> None:
+    found = keys(CALL, ("user", "ip"), (), ("user", "ip"))
+    values = {"user": "alice", "ip": "198.51.100.1"}
+    assert found == {per: subject_key(per, values, as_it_is) for per in (("user", "ip"), ())}
+
+
+def test_a_header_is_no_longer_than_a_user() -> None:
+    longest = Exchange("POST", "/", b"", [(b"x-team", b"a" * LONGEST)])
+    assert keys(longest, ("header:x-team",))
+    longer = Exchange("POST", "/", b"", [(b"x-team", b"a" * LONGEST), (b"x-team", b"")])
+    assert keys(longer, ("user",))
+    with pytest.raises(
+        InvalidRequest, match=r"Invalid header 'x-team': string too long.*length 258"
+    ) as refused:
+        keys(longer, ("header:x-team",))
+    assert (refused.value.param, refused.value.code) == ("x-team", "string_above_max_length")
+
+
+def test_a_user_is_user_or_the_safety_identifier_and_neither_is_touched() -> None:
+    spellings = ["\u00e9", "e\u0301", "E\u0301", " \u00e9", "\u00e9 ", "\ufb01", "fi", "K", "\u212a"]
+    bodies = [
+        json.dumps({"model": "m", name: spelling}).encode()
+        for name in ("user", "safety_identifier")
+        for spelling in spellings
+    ]
+    assert [user_of(parse(body), required=True) for body in bodies] == spellings * 2
 
 
 @pytest.mark.parametrize("user", [None, ""])
@@ -101,7 +151,7 @@ def test_those_who_give_no_name_share_one_account(user: str | None) -> None:
     assert user_of(chat(user), required=False) == ""
 
 
-@pytest.mark.parametrize("user", ["alice", "a" * LONGEST_USER, "søren 😀", "{x}"])
+@pytest.mark.parametrize("user", ["alice", "a" * LONGEST, "søren 😀", "{x}"])
 def test_a_name_is_taken_as_it_is(user: str) -> None:
     assert user_of(chat(user), required=True) == user
 
@@ -110,7 +160,7 @@ def test_a_name_is_taken_as_it_is(user: str) -> None:
     ("user", "required", "code", "says"),
     [
         (
-            "a" * (LONGEST_USER + 1),
+            "a" * (LONGEST + 1),
             False,
             "string_above_max_length",
             "maximum length 256, but got a string with",

@@ -28,6 +28,7 @@ API = Api(
     sunset=None,
     request=(),
     response=(),
+    plans={},
     request_schema={},
     revision="0" * 12,
 )

@@ -50,6 +50,7 @@ def step(book: Book, **options: Any) -> Log:
         sunset=None,
         request=(),
         response=(),
+        plans={},
         request_schema={},
         revision="",
     )

@@ -11,6 +11,8 @@ local ENDED = 500        -- ended leases looked at in one call
 local SEEN = 5000        -- fields looked at for them
 local MARKER = 600000    -- ms that the marker of an ended lease stays
 local SLACK = 60000      -- ms that a TTL goes beyond the need, so that it need not be set at every call
+local LAST = 2 ^ 52      -- ms; the last moment there is
+local MOST = 2 ^ 60      -- units; more than anybody is ever charged
 local NEVER = -1
 
 local POLICY, PACE = '>BBBddd', 27       -- subject, kind, enforced, limit, capacity, window; bytes of it
@@ -126,10 +128,14 @@ end
 
 -- Subjects ---------------------------------------------------------------------------------------
 
--- The account that is written there, at that time; nil where there is none, or it cannot be read.
+-- The account that is written there, at that time; nil where there is none, or it cannot be read. What is not
+-- a number is not above anything either, so that each of these must be asked for.
 local function read_account(text)
   if not text or #text < BARE or (#text - BARE) % 16 > 0 then return nil end
   local kind, charged, time, limit, window, start, before = read(ACCOUNT, text)
+  if not (kind >= BUCKET and kind <= OPEN and charged >= 0 and charged <= MOST and before >= 0 and before <= MOST
+    and time >= 0 and time <= LAST and start >= 0 and start <= LAST and limit >= 0 and limit <= MOST
+    and (window > 0 or kind == OPEN) and window <= LAST) then return nil end
   local account = {
     kind = kind, charged = charged, time = time, limit = limit, window = window, start = start, before = before,
     lows = nil, amount = 0, capacity = 0, enforced = false, asked = 0, subject = nil, name = nil, fresh = false, over = nil,
@@ -138,6 +144,7 @@ local function read_account(text)
     account.lows = {}
     for i = BARE + 1, #text, 16 do
       local when, level = read(LOW, text, i)
+      if not (when >= 0 and level >= 0) then return nil end
       table.insert(account.lows, {time = when, level = level})
     end
   end
@@ -154,17 +161,41 @@ local function write_account(account)
   return text
 end
 
--- A record is a reservation or a marker: {stop, undo, charges}, a charge being {amount, at, name}.
-local function read_record(text)
-  local stop, undo, at = read(RECORD, text)
-  local record = {stop = stop, undo = undo, charges = {}}
-  local charges = record.charges
+local function read_charges(text, at)
+  local charges = {}
   while at <= #text do
     local amount, time, name, after = read(CHARGE, text, at)
+    assert(amount >= 0 and amount <= MOST and time >= 0)
     charges[#charges + 1] = {amount = amount, at = time, name = name}
     at = after
   end
-  return record
+  return charges
+end
+
+-- A record is a reservation or a marker: {stop, undo, charges}, a charge being {amount, at, name}. One that
+-- cannot be read has ended, and what it charged stays.
+local function read_record(text)
+  local well, stop, undo, at = pcall(read, RECORD, text)
+  if well and stop >= 0 and stop <= LAST then
+    local charges
+    well, charges = pcall(read_charges, text, at)
+    if well then return {stop = stop, undo = undo, charges = charges} end
+  end
+  return {stop = 0, undo = 0, charges = {}}
+end
+
+-- The hint that is written there, as due, entries, expires, ruled and cursor. Where it cannot be read: all is
+-- to be looked at now, there may be rules, and the key lives as long as the server says.
+local function read_hint(key, text, now)
+  if not text then return 0, 0, 0, 0, '0' end
+  if #text > 32 then
+    local due, entries, expires, ruled, after = read(HINT, text)
+    if due >= 0 and entries >= 0 and expires >= 0 and expires <= LAST + SLACK and ruled >= 0 then
+      return due, entries, expires, ruled, string.sub(text, after)
+    end
+  end
+  local expires = now + max(0, redis.call('PTTL', key))
+  return 1, 1, expires, expires, '0'
 end
 
 -- Let a record be written, with what it charges as text, and the key live so long.
@@ -209,7 +240,8 @@ local function sweep(subject, mine, now)
     put(subject, '!' .. rid, now + MARKER, record.undo, charges, now + MARKER)
   end
 
-  local cursor, seen, ended, earliest, met = subject.cursor, 0, 0, math.huge, {}
+  local cursor, seen, ended, left, earliest, met = subject.cursor, 0, 0, 0, math.huge, {}
+  if not string.find(cursor, '^%d+$') or #cursor > 19 then cursor = '0' end
   local partial = cursor ~= '0'
   repeat
     local page = redis.call('HSCAN', subject.key, cursor, 'COUNT', 1000)
@@ -221,6 +253,7 @@ local function sweep(subject, mine, now)
         met[field] = true
         local record = read_record(page[2][i + 1])
         local last = sort == '!' and record.stop == now    -- a call may still be carried out in it
+        left = left + 1
         if record.stop > now or last then
           earliest = min(earliest, record.stop)
         elseif ended < ENDED then
@@ -229,14 +262,18 @@ local function sweep(subject, mine, now)
             lose(rid, record)
           else
             subject.gone[#subject.gone + 1] = field
-            subject.entries = subject.entries - 1
+            subject.entries, left = subject.entries - 1, left - 1
           end
         end
       end
     end
     seen = seen + #page[2] / 2
   until cursor == '0' or ended >= ENDED or seen >= SEEN
-  if partial or cursor ~= '0' or ended >= ENDED then earliest = now end
+  if partial or cursor ~= '0' or ended >= ENDED then
+    earliest = now
+  else -- all were seen, and are counted anew
+    subject.entries = left + (subject.own and 1 or 0) + (subject.marker and 1 or 0)
+  end
   subject.cursor = ended >= ENDED and subject.cursor or cursor
   subject.due = max(now + 1000, min(earliest, now + MARKER))
   subject.changed = true
@@ -258,8 +295,8 @@ local function save(subject, now)
     if lasts > need then need = lasts end
   end
   if subject.entries == 0 then subject.due = 0 end
-  local longer = need > subject.expires
-  if longer then subject.expires = ceil(need) + SLACK end
+  local longer = min(need, LAST) > subject.expires
+  if longer then subject.expires = ceil(min(need, LAST)) + SLACK end
   list[#list + 1] = '~'
   list[#list + 1] = pack(HINT, subject.due, subject.entries, subject.expires, subject.ruled) .. subject.cursor
   if #subject.gone > 0 then redis.call('HDEL', subject.key, unpack(subject.gone)) end
@@ -290,11 +327,8 @@ local function open_call(first, rid, now)
         due = 0, entries = 0, expires = 0, ruled = 0, cursor = '0', changed = false,
       }
       subjects[at] = subject
-      if got[1] then
-        local after
-        subject.due, subject.entries, subject.expires, subject.ruled, after = read(HINT, got[1])
-        subject.cursor = string.sub(got[1], after)
-      end
+      subject.due, subject.entries, subject.expires, subject.ruled, subject.cursor =
+        read_hint(subject.key, got[1], now)
       for j = i, last do stored[j] = got[j - i + 4] end
     end
     if kind == CALENDAR then
@@ -307,7 +341,7 @@ local function open_call(first, rid, now)
       start = now - now % window
     end
     local account = read_account(stored[i])
-    if account then
+    if account and account.kind == kind then
       roll(account, now, start, window)
       if account.fell then subject.changed = true end
     else
@@ -326,6 +360,12 @@ end
 
 local ruled = {} -- by an operator: index of the account, limit, capacity, for each
 
+-- Until when, limit and capacity of a rule; until long ago where there is none, or it cannot be read.
+local function read_rule(text)
+  if not text or #text ~= 24 then return 0, 0, 0 end
+  return read(RULE, text)
+end
+
 -- Put an operator's rules in force, where the hint says that there are some. Returns the index of an account
 -- whose subject is blocked, and until when; or 0 and 0.
 local function obey(accounts, now)
@@ -334,12 +374,10 @@ local function obey(accounts, now)
     local account = accounts[i]
     local subject = account.subject
     if subject.ruled > now then
-      local block = redis.call('HGET', subject.key, '=')
-      local rule = redis.call('HGET', subject.key, '=' .. account.name)
-      local stop = block and read(RULE, block) or 0
+      local stop = read_rule(redis.call('HGET', subject.key, '='))
       if stop > now and stop > blocked then index, blocked = i, stop end
-      local over, limit, capacity = read(RULE, rule or pack(RULE, 0, 0, 0))
-      if over > now then
+      local over, limit, capacity = read_rule(redis.call('HGET', subject.key, '=' .. account.name))
+      if over > now and limit >= 0 and capacity >= 0 then
         account.asked, account.capacity = limit, capacity
         for _, number in ipairs({i, limit, capacity}) do ruled[#ruled + 1] = number end
       end

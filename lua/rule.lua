@@ -10,21 +10,15 @@
 -- Returns {"ruled", now}.
 
 local now, field = ledger_time(ARGV[1]), '=' .. ARGV[2]
-local stop, limit, capacity = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local due, entries, expires, rules, cursor = 0, 0, 0, 0, '0'
-local hint = redis.call('HGET', KEYS[1], '~')
-if hint then
-  local after
-  due, entries, expires, rules, after = read(HINT, hint)
-  cursor = string.sub(hint, after)
-end
+local stop, limit, capacity = min(tonumber(ARGV[3]), LAST), tonumber(ARGV[4]), tonumber(ARGV[5])
+local due, entries, expires, rules, cursor = read_hint(KEYS[1], redis.call('HGET', KEYS[1], '~'), now)
 if stop == 0 then
   redis.call('HDEL', KEYS[1], field)
   return {'ruled', now}
 end
 local longer = stop > expires
 if longer then expires = stop + SLACK end
-hint = pack(HINT, due, entries, expires, max(rules, stop)) .. cursor
+local hint = pack(HINT, due, entries, expires, max(rules, stop)) .. cursor
 redis.call('HSET', KEYS[1], '~', hint, field, pack(RULE, stop, limit, capacity))
 if longer then redis.call('PEXPIRE', KEYS[1], expires - now) end
 return {'ruled', now}

@@ -19,7 +19,7 @@ from service.adapters import vocabularies
 from service.adapters.keyring import Keyring, PassThrough, VirtualKeys
 from service.adapters.ledger import Ledger
 from service.adapters.ledger import scripts as lua
-from service.adapters.ledger.link import Link
+from service.adapters.ledger.wire import open_wire
 from service.adapters.logs import Logs
 from service.adapters.metrics import Metrics
 from service.adapters.upstream import Upstream
@@ -93,13 +93,16 @@ def build(
     metrics = Metrics(settings.metric_models)
     metrics.runs(version=__version__, revision=api.revision)
     ledger = Ledger(
-        Link(redis_url, lua.load()),
+        open_wire(redis_url, lua.load()),
         lease=settings.lease,
         deadline=settings.ledger_deadline,
+        workers=settings.workers,
         observe=metrics.ledger_call,
     )
     digest = digester(settings.digest_key or "")
-    tools = interceptors.Tools(api, ledger, tokenizer, logs, metrics, digest)
+    tools = interceptors.Tools(
+        api, ledger, tokenizer, logs, metrics, digest, proxies=settings.trusted_proxies
+    )
     try:
         request_flow = [interceptors.build(step, tools) for step in api.request]
         response_flow = [interceptors.build(step, tools) for step in api.response]
@@ -115,7 +118,8 @@ def build(
         logs.adopt()
         await ledger.open()
         anyio.current_time()  # its backend is imported at first use, which is not to be a request
-        ticker = asyncio.create_task(_tick(parts, ledger))
+        tell = _teller(parts, ledger)
+        ticker = asyncio.create_task(_tick(parts, ledger, tell))
         logs.info("worker.ready", revision=api.revision, version=__version__)
         worker.ready()
         try:
@@ -124,6 +128,7 @@ def build(
             ticker.cancel()
             await worker.idle()
             await ledger.close()
+            tell()
             await upstream.close()
             logs.info("worker.stopped")
             logs.close()
@@ -151,22 +156,41 @@ def _keyring(
     ]
     if missing or settings.keys_file is None:
         raise DefinitionError(missing)
-    return VirtualKeys(settings.keys_file, logs), settings.openai_api_key
+    return VirtualKeys(settings.keys_file, logs, plans=api.plans), settings.openai_api_key
 
 
-async def _tick(parts: Parts, ledger: Ledger) -> None:
-    """Look at what changes by itself: the keys file, and the numbers nobody else reports."""
-    dropped, lost, there = 0, 0, True
+async def _tick(parts: Parts, ledger: Ledger, tell: Callable[[], None]) -> None:
+    """Look at what changes by itself: the keys file, the ledger, and the numbers nobody else reports."""
+    there = True
     while True:
         if await ledger.check() is not there:
             there = not there
             say = parts.logs.info if there else parts.logs.warning
             say("ledger.back" if there else "ledger.away")
         parts.keyring.refresh(time.monotonic())
-        parts.metrics.reservations_open(ledger.reservations)
-        parts.metrics.settles_pending(ledger.pending)
         parts.metrics.ledger_available(there)
-        parts.metrics.log_records_dropped(parts.logs.dropped - dropped)
-        parts.metrics.reservations_lost(ledger.lost - lost)
-        dropped, lost = parts.logs.dropped, ledger.lost
+        tell()
         await asyncio.sleep(TICK)
+
+
+def _teller(parts: Parts, ledger: Ledger) -> Callable[[], None]:
+    """What publishes the numbers of the logs and the ledger, as far as they have grown since."""
+    before = dict.fromkeys(("records", "lost", "dropped", "forgotten"), 0)
+
+    def grown(name: str, count: int) -> int:
+        more, before[name] = count - before[name], count
+        return more
+
+    def tell() -> None:
+        metrics = parts.metrics
+        metrics.log_records_dropped(grown("records", parts.logs.dropped))
+        metrics.reservations_open(ledger.reservations)
+        metrics.reservations_lost(grown("lost", ledger.lost))
+        metrics.settles_pending(ledger.pending)
+        metrics.settles_lost(
+            dropped=grown("dropped", ledger.dropped), forgotten=grown("forgotten", ledger.forgotten)
+        )
+        metrics.ledger_breaker(ledger.breaker)
+        metrics.workers_alive(ledger.workers)
+
+    return tell

@@ -9,17 +9,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.adapters import metrics as numbers
+from service.adapters.ledger import LedgerAway
 from service.adapters.ledger import scripts as lua
-from service.adapters.ledger.link import LedgerAway, Link
+from service.adapters.ledger.wire import Wire, open_wire
 from service.domain.api import Api
-from service.domain.policy import OnLedgerFailure
 
 STARTING, READY, DRAINING = 0, 1, 2  # what a worker is doing
 
 
 def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> Starlette:
     """The app: `/metrics` of all processes that count into that directory, `/livez`, `/readyz`."""
-    link = Link(url, lua.load(), connections=1)
+    wire = open_wire(url, lua.load(), connections=1)
 
     async def show(request: Request) -> Response:
         page, kind = numbers.page(request.headers.get("accept", ""), directory=metrics)
@@ -29,13 +29,15 @@ def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> St
         return JSONResponse({"alive": True})
 
     async def readyz(request: Request) -> Response:
-        found = await _ledger(link)
-        ready = READY in states and DRAINING not in states and (found == "ok" or not _needs_ledger(api))
+        found = await _ledger(wire)
+        without = _without_ledger(api) if found != "ok" else {}
+        ready = READY in states and DRAINING not in states and "refuse" not in without.values()
         said = {
             "ready": ready,
             "workers": {"ready": list(states).count(READY), "of": len(states)},
             "draining": DRAINING in states,
             "ledger": found,
+            "without_ledger": without,
             "revision": api.revision,
         }
         return JSONResponse(said, status_code=200 if ready else 503)
@@ -43,16 +45,16 @@ def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> St
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await link.close()
+        await wire.close()
 
     routes = [Route("/metrics", show), Route("/livez", livez), Route("/readyz", readyz)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-async def _ledger(link: Link) -> str:
+async def _ledger(wire: Wire) -> str:
     """`ok`, or what is wrong with it."""
     try:
-        policy = await link.maxmemory_policy()
+        policy = await wire.maxmemory_policy()
     except LedgerAway as away:
         return f"away: {away}"
     if policy in ("noeviction", "unknown"):
@@ -60,10 +62,8 @@ async def _ledger(link: Link) -> str:
     return f"maxmemory-policy is {policy}: quotas may be forgotten; it must be noeviction"
 
 
-def _needs_ledger(api: Api) -> bool:
-    """Whether a policy refuses while the ledger is away."""
-    for step in api.request:
-        for policy in getattr(step.options, "policies", ()):
-            if policy.enforce and policy.on_ledger_failure is OnLedgerFailure.REFUSE:
-                return True
-    return False
+def _without_ledger(api: Api) -> dict[str, str]:
+    """What becomes of each enforced policy while the ledger is away: refuse, allow or local."""
+    options = [*(step.options for step in api.request), *api.plans.values()]
+    policies = [policy for one in options for policy in getattr(one, "policies", ()) if policy.enforce]
+    return {policy.name: str(policy.on_ledger_failure) for policy in policies}

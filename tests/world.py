@@ -15,6 +15,9 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from service import interceptors
+from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.subjects import Subjects
+from service.adapters.ledger.wire import open_wire
 from service.adapters.logs import Logs
 from service.app import Worker, build
 from service.domain.api import Api, Step, parse
@@ -413,16 +416,29 @@ class World:
         await becomes(lambda: not self.worker.exchanges, "the end of every exchange")
 
     async def charged(
-        self, *policies: Mapping[str, Any], user: str = "", model: str = "gpt-4o", key: str = KEY
+        self,
+        *policies: Mapping[str, Any],
+        user: str = "",
+        model: str = "gpt-4o",
+        key: str = KEY,
+        others: Mapping[str, str] | None = None,
     ) -> dict[str, int]:
-        """What stands charged with each of these policies of one subject, in tokens or requests."""
+        """What stands charged with each of these policies, in tokens or requests.
+
+        `others` are the subject's values in further dimensions.
+        """
         credential = "key-" + self.tools.digest(key)[:16]
-        values = {"credential": credential, "user": user, "model": model}
+        values = {"credential": credential, "user": user, "model": model, **(others or {})}
         made = [PolicyOptions(**policy).policy() for policy in policies or (TOKENS, CALLS, TOGETHER)]
-        claims = [Claim(one, subject_key(one.per, values, self.tools.digest), 0) for one in made]
-        _, thousandths = await self.tools.ledger.peek(claims)
-        assert not any(count % 1000 for count in thousandths.values())
-        return {name: count // 1000 for name, count in thousandths.items()}
+        wire = open_wire(self.store_url, lua.load(), connections=1)
+        charged = {}
+        for one in made:
+            claim = Claim(one, subject_key(one.per, values, self.tools.digest), 0)
+            (standing,) = (await Subjects(wire).peek([claim])).standings
+            charged[one.name], fraction = divmod(standing.charged, 1000)
+            assert not fraction
+        await wire.close()
+        return charged
 
     def reservations(self) -> list[bytes]:
         """The reservations that are open in the ledger, whoever made them."""

@@ -55,15 +55,15 @@ def user_of(chat: Chat, *, required: bool) -> str:
     return user
 
 
-class Subjects:
-    """Names the subjects of requests to an API: no name can reach a key, and no two subjects share one."""
+class SubjectKeys:
+    """Makes the keys of requests' subjects: no name can reach a key, and no two subjects share one."""
 
     def __init__(self, *, api: str, proxies: Proxies, digest: Callable[[str], str]) -> None:
         self._api = api
         self._proxies = proxies
         self._digest = digest
 
-    def keys(self, dimensions: Iterable[Dimensions], exchange: Exchange, chat: Chat) -> dict[Dimensions, str]:
+    def of(self, dimensions: Iterable[Dimensions], exchange: Exchange, chat: Chat) -> dict[Dimensions, str]:
         """The ledger's key of each subject of a request.
 
         Raises InvalidRequest where the value of a header is too long.

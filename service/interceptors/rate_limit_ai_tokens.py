@@ -15,7 +15,7 @@ from service.domain.limits import LimitOptions as Options
 from service.domain.limits import claims, limits_by_plan, reserved
 from service.domain.local import needing_ledger, without_ledger
 from service.domain.policy import Claim, Verdict
-from service.domain.subject import Subjects, user_of
+from service.domain.subject import SubjectKeys, user_of
 from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
 
@@ -28,7 +28,7 @@ class RateLimitAiTokens:
     def __init__(self, options: Options, tools: Tools) -> None:
         self._options = options
         self._limits = limits_by_plan(options, tools.api.plans)
-        self._subjects = Subjects(api=tools.api.title, proxies=tools.proxies, digest=tools.digest)
+        self._keys = SubjectKeys(api=tools.api.title, proxies=tools.proxies, digest=tools.digest)
         self._learner = Learner()
         self._ledger = tools.ledger
         self._tokenizer = tools.tokenizer
@@ -44,7 +44,7 @@ class RateLimitAiTokens:
         limits = self._limits[exchange.credential.plan if exchange.credential else ""]
         policies = limits.applying(exchange, chat)
         if policies:
-            keys = self._subjects.keys((policy.per for policy in policies), exchange, chat)
+            keys = self._keys.of((policy.per for policy in policies), exchange, chat)
             cap = chat.cap or limits.caps.of(chat.model)
             if self._options.cap_completion:
                 declare(exchange, chat, cap)

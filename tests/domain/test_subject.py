@@ -12,7 +12,7 @@ from service.domain.address import proxies
 from service.domain.chat import Chat, parse
 from service.domain.errors import InvalidRequest
 from service.domain.exchange import Credential, Exchange
-from service.domain.subject import LONGEST, PREFIX, Subjects, subject_key, user_of
+from service.domain.subject import LONGEST, PREFIX, SubjectKeys, subject_key, user_of
 
 DIMENSIONS = ("credential", "model", "user")
 
@@ -96,8 +96,8 @@ NOBODY = Exchange("POST", "/v1/chat/completions", b"", [])
 
 
 def keys(exchange: Exchange, *dimensions: tuple[str, ...]) -> dict[tuple[str, ...], str]:
-    subjects = Subjects(api="Chat", proxies=proxies("10.0.0.1"), digest=as_it_is)
-    return subjects.keys(dimensions, exchange, chat("ignored"))
+    made = SubjectKeys(api="Chat", proxies=proxies("10.0.0.1"), digest=as_it_is)
+    return made.of(dimensions, exchange, chat("ignored"))
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,22 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from service.adapters.keyring import new_key
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
+from service.domain.address import proxies
 from service.domain.api import DefinitionError
 from service.domain.exchange import Exchange
+from service.domain.learning import COLD
 from service.domain.tokens import Tokenizer
 from service.domain.usage import Estimate
 from service.settings import Secret, Settings
-from tests.world import STALL, TOKENS, Client, Model, Options, World, becomes, decoded, whole
+from tests.world import CALLER, CLOSE, STALL, TOKENS, Client, Model, Options, World, becomes, decoded, whole
 
 PROMPT = 8  # tokens of "Hi"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
@@ -214,6 +218,176 @@ async def test_a_user_that_no_log_could_bear_is_refused(user: str, code: str, wo
         assert client.error["code"] == code
 
 
+# To whom a policy applies --------------------------------------------------------------------------
+
+
+async def test_the_api_addresses_and_headers_have_accounts_of_their_own(
+    store_url: str, tokenizer: Tokenizer
+) -> None:
+    policies = [
+        {**TOKENS, "name": name, "per": [dimension]}
+        for name, dimension in (("api", "api"), ("ip", "ip"), ("team", "header:X-Team"))
+    ]
+    step = {"rate-limit-ai-tokens": {"policies": policies}}
+    settings = Settings(digest_key=Secret("a digest key of the tests"), trusted_proxies=proxies("127.0.0.1"))
+    headers = [(b"x-team", b"red"), (b"x-forwarded-for", b"198.51.100.1, 203.0.113.9")]
+    async with (
+        Model([USED]) as model,
+        World(store_url, tokenizer, model.url, request=[step], settings=settings) as built,
+    ):
+        for added in (headers, [], headers):
+            client = await built.client(asking(), headers=[*CALLER, *added]).ask()
+            assert client.status == 200
+        await built.quiet()
+        for others, charged in (
+            ({"api": "Chat", "ip": "203.0.113.9", "header:x-team": "red"}, [48, 32, 32]),
+            ({"api": "Other", "ip": "127.0.0.1", "header:x-team": ""}, [0, 16, 16]),
+            ({"api": "Chat", "ip": "198.51.100.1", "header:x-team": "blue"}, [48, 0, 0]),
+        ):
+            assert list((await built.charged(*policies, others=others)).values()) == charged
+
+
+async def test_a_header_that_is_too_long_to_be_a_subject_is_named(world: Built) -> None:
+    async with Model() as model, world(model.url, {**TOKENS, "per": ["header:x-team"]}) as built:
+        client = await built.client(asking(), headers=[*CALLER, (b"x-team", b"r" * 257)]).ask()
+        assert client.status == 400
+        assert (client.error["param"], client.error["code"]) == ("x-team", "string_above_max_length")
+
+
+async def test_only_the_policies_that_apply_charge_and_are_told(world: Built) -> None:
+    policies = [
+        {**TOKENS, "name": "all"},
+        {**TOKENS, "name": "gpt", "when": {"model": "gpt*"}},
+        {**TOKENS, "name": "streams", "when": {"stream": True, "user": "alice"}},
+    ]
+    async with Model([USED]) as model, world(model.url, *policies) as built:
+        client = await asked(built)
+        assert client.field("ratelimit-policy") is not None
+        assert "streams" not in str(client.field("ratelimit-policy"))
+        await asked(built, model="o3")
+        assert await built.charged(*policies) == {"all": 32, "gpt": 16, "streams": 0}
+
+
+async def test_a_request_to_which_no_policy_applies_is_let_through_untouched(world: Built) -> None:
+    policy = {**TOKENS, "limit": 1, "when": {"model": "o3*"}}
+    async with Model([USED]) as model, world(model.url, policy, cap_completion=True) as built:
+        client = await asked(built, user="alice")
+        assert client.status == 200
+        assert not [name for name, _ in client.fields if b"ratelimit" in name]
+        assert built.exchanges[0].user == "alice"
+        assert built.reservations() == []
+        (request,) = model.heard
+        assert request.endswith(asking(user="alice"))
+
+
+# Plans --------------------------------------------------------------------------------------------
+
+
+async def test_a_key_has_the_policies_of_its_plan(
+    store_url: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    keys = {plan: new_key(f"of-{plan}") for plan in ("none", "pro", "staff")}
+    lines = [line if plan == "none" else f"{line[:-1]}, plan: {plan}}}" for plan, (_, line) in keys.items()]
+    file = tmp_path / "keys.yaml"
+    file.write_text("keys:\n" + "\n".join(lines))
+    settings = Settings(
+        digest_key=Secret("a digest key of the tests"), keys_file=file, openai_api_key=Secret("sk-of-ours")
+    )
+    plans = {
+        "pro": {"tokens": {"limit": 5000}, "default-completion": 2000},
+        "staff": {"tokens": None},
+    }
+    step = {"rate-limit-ai-tokens": {"policies": [{**TOKENS, "limit": 1100}]}}
+    async with (
+        Model([USED]) as model,
+        World(
+            *(store_url, tokenizer, model.url),
+            request=[step],
+            settings=settings,
+            plans=plans,
+            authentication="virtual-keys",
+        ) as built,
+    ):
+        limits = {}
+        for plan, (key, _) in keys.items():
+            headers = [(b"authorization", b"Bearer " + key.encode()), (b"content-type", b"application/json")]
+            client = await built.client(asking(), headers=headers).ask()
+            assert client.status == 200
+            limits[plan] = client.field("x-ratelimit-limit-tokens")
+        await built.quiet()
+        assert limits == {"none": "1100", "pro": "5000", "staff": None}
+        estimates = [exchange.estimate for exchange in built.exchanges]
+        assert estimates == [Estimate(PROMPT, 1024), Estimate(PROMPT, 2000), None]
+
+
+# The cap ------------------------------------------------------------------------------------------
+
+
+async def test_the_default_is_by_model(world: Built) -> None:
+    async with (
+        Model([USED]) as model,
+        world(model.url, default_completion={"o3*": 5, "*": 7}) as built,
+    ):
+        for name in ("o3-mini", "gpt-4o"):
+            await asked(built, model=name)
+        assert [one.estimate.completion for one in built.exchanges if one.estimate] == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("members", "added"),
+    [
+        ({}, b'"max_completion_tokens":50,'),
+        ({"n": 2}, b'"max_completion_tokens":50,'),
+        ({"max_tokens": 9}, b""),
+        ({"max_completion_tokens": 99}, b""),
+    ],
+)
+async def test_the_cap_goes_upstream_where_none_is_declared_and_is_what_is_reserved(
+    members: dict[str, Any], added: bytes, world: Built
+) -> None:
+    options = {"default_completion": 50, "cap_completion": True}
+    async with Model([USED]) as model, world(model.url, **options) as built:
+        await asked(built, **members)
+        (request,) = model.heard
+        assert request.endswith(b"\r\n\r\n{" + added + asking(**members)[1:])
+        declared = members.get("max_tokens") or members.get("max_completion_tokens") or 50
+        assert built.exchanges[0].notes["reserved"] == PROMPT + declared * members.get("n", 1)
+
+
+async def test_two_steps_that_cap_put_one_cap_upstream(store_url: str, tokenizer: Tokenizer) -> None:
+    options = {"policies": [TOKENS], "cap-completion": True, "default-completion": 50}
+    flow = [{"rate-limit-ai-tokens": options}] * 2
+    async with Model([USED]) as model, World(store_url, tokenizer, model.url, request=flow) as built:
+        assert (await asked(built)).status == 200
+        (request,) = model.heard
+        assert request.count(b"max_completion_tokens") == 1
+
+
+# What is learned ----------------------------------------------------------------------------------
+
+
+async def test_once_a_models_completions_are_known_no_more_than_that_is_reserved(world: Built) -> None:
+    async with Model([USED]) as model, world(model.url, {**TOKENS, "limit": 10**6}) as built:
+        for _ in range(COLD + 1):
+            await asked(built)
+        first, *_, last = built.exchanges
+        assert (first.notes["reserved"], last.notes["reserved"]) == (PROMPT + 1024, PROMPT + 7)
+        assert last.estimate == Estimate(PROMPT, 1024, learned=7)
+        assert built.metric("weir_tokens_total", kind="reserved") == COLD * 1032 + 15
+        await asked(built, max_tokens=3)
+        assert built.exchanges[-1].estimate == Estimate(PROMPT, 3, learned=3)
+        await asked(built, model="gpt-4o-mini")
+        assert built.exchanges[-1].estimate == Estimate(PROMPT, 1024)
+
+
+async def test_nothing_is_learned_of_what_did_not_come_to_its_end(world: Built) -> None:
+    broken = whole(b'{"usage":{"prompt_tokens":9,"completion_tokens":7}}')[:-5]
+    async with Model([broken, CLOSE]) as model, world(model.url, {**TOKENS, "limit": 10**6}) as built:
+        for _ in range(COLD + 1):
+            assert (await asked(built)).status == 502
+        assert built.exchanges[-1].estimate == Estimate(PROMPT, 1024)
+
+
 # Refusing, in earnest and in shadow ---------------------------------------------------------------
 
 
@@ -344,20 +518,13 @@ async def test_what_a_dead_worker_reserved_ends_with_its_lease(
 # Options ------------------------------------------------------------------------------------------
 
 LEAST = {"name": "a", "per": ["user"], "limit": 1, "window": "1m"}
-KINDS = "'total-tokens', 'prompt-tokens', 'completion-tokens', 'requests' or 'concurrent-requests'"
-MEMBERS = "algorithm, burst, count, enforce, limit, name, on-ledger-failure, per, reserve, window"
 MISSING = "expected a value, but it is missing"
-WINDOW = "expected a window such as 30s, 1m, 24h or 30d, not"
+REST = "for all other models"
 
 
 def step(**options: Any) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in options.items()}
     return {"policies": [LEAST], **named}
-
-
-def policy(**options: Any) -> dict[str, Any]:
-    named = {**LEAST, **{name.replace("_", "-"): value for name, value in options.items()}}
-    return {"policies": [{name: value for name, value in named.items() if value is not None}]}
 
 
 @pytest.mark.parametrize(
@@ -370,12 +537,15 @@ def policy(**options: Any) -> dict[str, Any]:
             step(policies=[{**LEAST, "name": f"a{n}"} for n in range(65)]),
             ".policies: expected to have at most 64 items after validation, not 65",
         ),
-        (step(policies=[LEAST, LEAST]), ".policies: expected each name once, not a again"),
+        (
+            step(policies=[LEAST, LEAST]),
+            ".policies[1].name: expected a name that no policy before has, not a",
+        ),
         (step(remaining_header="yes"), '.remaining-header: expected a valid boolean, not "yes"'),
         (
             {**step(), "remaining_header": True},
-            ".remaining_header: expected one of default-completion, missing-user, on-lost, policies, "
-            'remaining-header (did you mean "remaining-header"?)',
+            ".remaining_header: expected one of cap-completion, default-completion, missing-user, on-lost, "
+            'policies, remaining-header (did you mean "remaining-header"?)',
         ),
         (step(missing_user="drop"), ".missing-user: expected 'share' or 'refuse', not \"drop\""),
         (step(default_completion=0), ".default-completion: expected greater than or equal to 1, not 0"),
@@ -386,56 +556,12 @@ def policy(**options: Any) -> dict[str, Any]:
         (step(default_completion=1.5), ".default-completion: expected a valid integer, not 1.5"),
         (step(default_completion=True), ".default-completion: expected a valid integer, not true"),
         (step(on_lost="keep"), ".on-lost: expected 'charge' or 'release', not \"keep\""),
+        (step(default_completion={"o3*": 5}), f'.default-completion: expected "*" as the last glob, {REST}'),
+        (step(cap_completion="yes"), '.cap-completion: expected a valid boolean, not "yes"'),
         (
-            policy(name="A"),
-            ".policies[0].name: expected to match pattern '^[a-z][a-z0-9-]{0,31}$', not \"A\"",
+            step(cap_completion=True, policies=[{**LEAST, "reserve": "learned"}]),
+            ".policies[0].reserve: expected declared beside cap-completion: true, not learned",
         ),
-        (policy(name=None), f".policies[0].name: {MISSING}"),
-        (policy(per=["ip"]), ".policies[0].per[0]: expected 'credential', 'user' or 'model', not \"ip\""),
-        (policy(per="user"), '.policies[0].per: expected a valid array, not "user"'),
-        (policy(per=None), f".policies[0].per: {MISSING}"),
-        (policy(limit=0), ".policies[0].limit: expected greater than or equal to 1, not 0"),
-        (
-            policy(limit=10**12 + 1),
-            ".policies[0].limit: expected less than or equal to 1000000000000, not 1000000000001",
-        ),
-        (policy(limit="1"), '.policies[0].limit: expected a valid integer, not "1"'),
-        (policy(limit=None), f".policies[0].limit: {MISSING}"),
-        (policy(window="1w"), f'.policies[0].window: {WINDOW} "1w"'),
-        (policy(window="month"), f'.policies[0].window: {WINDOW} "month"'),
-        (policy(window="0s"), ".policies[0].window: expected greater than 0, not 0"),
-        (policy(window=60), f".policies[0].window: {WINDOW} 60"),
-        (
-            policy(window=None),
-            ".policies[0]: expected a window such as 1m, as count is not concurrent-requests, not an object",
-        ),
-        (
-            policy(count="concurrent-requests"),
-            ".policies[0]: expected neither window nor algorithm beside count: concurrent-requests, "
-            "not an object",
-        ),
-        (policy(count="cost"), f'.policies[0].count: expected {KINDS}, not "cost"'),
-        (
-            policy(algorithm="sliding-window"),
-            ".policies[0].algorithm: expected 'leaky-bucket' or 'fixed-window', not \"sliding-window\" "
-            '(did you mean "fixed-window"?)',
-        ),
-        (policy(burst=10), ".policies[0].burst: expected a whole percentage such as 10%, not 10"),
-        (policy(burst="10"), '.policies[0].burst: expected a whole percentage such as 10%, not "10"'),
-        (policy(burst="1001%"), ".policies[0].burst: expected less than or equal to 1000, not 1001"),
-        (policy(enforce="no"), '.policies[0].enforce: expected a valid boolean, not "no"'),
-        (
-            policy(reserve="learned"),
-            ".policies[0].reserve: expected 'declared' or 'prompt-only', not \"learned\" "
-            '(did you mean "declared"?)',
-        ),
-        (
-            policy(on_ledger_failure="local"),
-            ".policies[0].on-ledger-failure: expected 'refuse' or 'allow', not \"local\"",
-        ),
-        (policy(when={}), f".policies[0].when: expected one of {MEMBERS}"),
-        (policy(timezone="UTC"), f".policies[0].timezone: expected one of {MEMBERS}"),
-        (policy(weights={}), f".policies[0].weights: expected one of {MEMBERS}"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )

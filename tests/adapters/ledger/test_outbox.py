@@ -3,7 +3,7 @@
 import asyncio
 
 from service.adapters.ledger import LedgerAway
-from service.adapters.ledger.outbox import Letter, Outbox
+from service.adapters.ledger.outbox import TOGETHER, Letter, Outbox
 from tests.adapters.ledger.world import asked, eventually, used
 
 
@@ -67,6 +67,38 @@ async def test_above_its_bound_letters_are_dropped_and_counted() -> None:
     for number in range(5):
         outbox.put(letter(number))
     assert (outbox.waiting, outbox.dropped) == (2, 3)
+
+
+async def test_one_letter_tries_and_when_it_has_passed_many_go_side_by_side() -> None:
+    """A round trip each would keep thousands waiting for seconds, when the ledger is back."""
+    under_way, most = 0, []
+
+    async def send(letter: Letter) -> None:
+        nonlocal under_way
+        under_way += 1
+        most.append(under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+
+    outbox = Outbox(send)
+    for number in range(TOGETHER * 2):
+        outbox.put(letter(number))
+    running = asyncio.create_task(outbox.run())
+    await eventually(lambda: outbox.waiting == 0)
+    running.cancel()
+    assert (most[0], most[1], max(most)) == (1, 1, TOGETHER)
+
+
+async def test_it_waits_for_as_long_as_the_ledger_may_not_be_asked() -> None:
+    """And then asks once, where pauses of its own would have let it ask many times."""
+    ledger, loop = Away(1), asyncio.get_running_loop()
+    until = loop.time() + 0.5
+    outbox = Outbox(ledger.send, patience=lambda: max(0.0, until - loop.time()))
+    outbox.put(letter(1))
+    running = asyncio.create_task(outbox.run())
+    await eventually(lambda: outbox.waiting == 0)
+    running.cancel()
+    assert ledger.tries == -1  # the try that failed, and the one that did not
 
 
 async def test_in_a_hurry_it_does_not_wait_for_its_next_try() -> None:

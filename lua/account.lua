@@ -50,7 +50,7 @@ local function push_low(account, time, level)
   for i = 2, #lows - 1 do
     if lows[i + 1].level - lows[i].level < lows[nearest + 1].level - lows[nearest].level then nearest = i end
   end
-  lows[nearest + 1].level = lows[nearest].level
+  lows[nearest + 1].level = min(lows[nearest].level, lows[nearest + 1].level)
   table.remove(lows, nearest)
 end
 

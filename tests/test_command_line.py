@@ -86,6 +86,26 @@ def test_a_bad_definition_is_told_line_by_line(capsys: pytest.CaptureFixture[str
     assert len(complaints.splitlines()) == 3
 
 
+def test_policies_that_can_never_apply_are_bad(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def named(name: str, when: dict[str, object]) -> dict[str, object]:
+        return {"name": name, "per": [], "limit": 1, "window": "1m", "when": when}
+
+    pros, nobodies = named("pros", {"plan": "pro"}), named("nobodies", {"plan": "none"})
+    code, text, complaints = said(capsys, "check", str(definition(tmp_path, pros, nobodies)))
+    assert (code, text) == (1, "")
+    assert [line.split(": ")[1].rpartition(".policies")[2] for line in complaints.splitlines()] == [
+        "[0].when.plan",
+        "[1].when.plan",
+    ]
+    models, users = named("models", {"model": []}), named("users", {"user": "u" * 257})
+    code, text, complaints = said(capsys, "check", str(definition(tmp_path, models, users)))
+    assert (code, text) == (1, "")
+    assert [line.split(": ")[1].rpartition(".policies")[2] for line in complaints.splitlines()] == [
+        "[0].when.model",
+        "[1].when.user",
+    ]
+
+
 def test_a_definition_whose_schema_cannot_be_compiled_is_bad(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

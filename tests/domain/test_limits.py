@@ -117,6 +117,20 @@ def test_a_plan_may_have_a_cap_of_its_own() -> None:
     }
 
 
+def test_what_is_wrong_with_a_plan_as_a_whole_is_said_of_the_plan() -> None:
+    added = ", ".join(f"p{index}: {{per: [], limit: 1, window: 1m}}" for index in range(62))
+    text = GOOD.replace("trial: {}", f"trial: {{{added}}}").replace(
+        "missing-user: refuse", "missing-user: no"
+    )
+    with pytest.raises(DefinitionError) as refused:
+        read(text)
+    assert refused.value.errors == [
+        "weir.yaml:14:12: x-weir.plans.trial: expected to have at most 64 items after validation, not 65",
+        "weir.yaml:20:25: x-weir.flows.request[0].rate-limit-ai-tokens.missing-user: "
+        "expected 'share' or 'refuse', not false",
+    ]
+
+
 # What applies -------------------------------------------------------------------------------------
 
 

@@ -1,11 +1,14 @@
 """A step is a file: found by its name, built with its options, asked which flows it takes part in."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import BaseModel
 
 from service import interceptors
 from service.domain.api import Step
 from service.interceptors.header import Header, Options
+from tests.world import decoded
 
 
 def tools() -> interceptors.Tools:
@@ -31,6 +34,14 @@ def test_every_step_takes_part_in_some_flow() -> None:
 
 def test_a_step_is_built_from_its_name_and_options() -> None:
     assert isinstance(interceptors.build(Step("header", Options()), tools()), Header)
+
+
+def test_every_step_that_does_not_fit_says_why() -> None:
+    wrong = {"type": "object", "properties": {"a": {"type": "strinx"}}}
+    validation = {"json-schema-validation": {}}
+    api = replace(decoded([validation, {"header": {}}, validation], []), request_schema=wrong)
+    assert interceptors.unfit(replace(tools(), api=api)) == ["not a JSON Schema of draft 7: Unknown type"] * 2
+    assert interceptors.unfit(replace(tools(), api=replace(api, request_schema={}))) == []
 
 
 def test_a_step_that_is_no_file_cannot_be_built() -> None:

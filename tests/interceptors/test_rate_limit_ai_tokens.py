@@ -10,15 +10,32 @@ import pytest
 import redis
 
 from service.adapters.keyring import new_key
+from service.adapters.ledger import scripts
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
+from service.adapters.ledger.subjects import Subjects
+from service.adapters.ledger.wire import open_wire
 from service.domain.address import proxies
 from service.domain.api import DefinitionError
 from service.domain.exchange import Exchange
 from service.domain.learning import COLD
+from service.domain.subject import subject_key
 from service.domain.tokens import Tokenizer
 from service.domain.usage import Estimate
 from service.settings import Secret, Settings
-from tests.world import CALLER, CLOSE, STALL, TOKENS, Client, Model, Options, World, becomes, decoded, whole
+from tests.world import (
+    CALLER,
+    CLOSE,
+    KEY,
+    STALL,
+    TOKENS,
+    Client,
+    Model,
+    Options,
+    World,
+    becomes,
+    decoded,
+    whole,
+)
 
 PROMPT = 8  # tokens of "Hi"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
@@ -438,6 +455,27 @@ async def test_burst_is_accepted_beyond_the_limit(world: Built) -> None:
         assert (await asked(built)).status == 200
     async with Model([USED]) as model, world(model.url, {**TOKENS, "limit": 1000, "burst": "10%"}) as built:
         assert (await asked(built, max_tokens=1100)).status == 429
+
+
+async def test_a_caller_that_an_operator_has_blocked_is_told_so_and_it_is_counted(
+    world: Built, store_url: str
+) -> None:
+    async with Model([USED]) as model, world(model.url, PER_USER) as built:
+        values = {"credential": "key-" + built.tools.digest(KEY)[:16], "user": "alice"}
+        wire = open_wire(store_url, scripts.load(), connections=1)
+        await Subjects(wire).block(subject_key(("credential", "user"), values, built.tools.digest), 2**52)
+        await wire.close()
+        client = await asked(built, user="alice")
+        assert (client.status, client.error["code"]) == (403, "subject_blocked")
+        assert (await asked(built, user="bob")).status == 200
+        assert built.metric("weir_refusals_total", policy="tokens", reason="blocked", enforced="true") == 1
+
+
+async def test_what_asks_for_no_completion_is_not_limited(world: Built) -> None:
+    async with Model([whole(b"{}")]) as model, world(model.url, missing_user="refuse") as built:
+        client = await built.client(method="GET", path="/v1/models").ask()
+        assert client.status == 200
+        assert built.exchanges[0].estimate is None
 
 
 async def test_what_one_limiter_granted_is_given_back_where_the_next_refuses(

@@ -1,4 +1,4 @@
-"""The command line: weir serve, demo, simulate, check, keys, health."""
+"""The command line: weir serve, demo, simulate, check, keys, quota, health."""
 
 import argparse
 import http.client
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service import __version__
 from service import settings as configuration
+from service.quota import arguments
 from service.settings import Settings, SettingsError
 
 
@@ -56,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     new = keys.add_parser("new", help="make a key: shown once, with its line for the keys file")
     new.add_argument("--id", required=True, help="the name of its holder, which is logged")
     new.set_defaults(command=_new_key)
+
+    quota = commands.add_parser("quota", help="see and change how a subject stands with its limits")
+    arguments.add(quota)
+    quota.set_defaults(command=_quota)
 
     health = commands.add_parser("health", help="ask a running gateway whether it is ready")
     health.set_defaults(command=_health)
@@ -144,6 +149,15 @@ def _new_key(options: argparse.Namespace) -> int:
         return 2
     print(f"key, shown this once: {key}\nfor the keys file:    {line}")
     return 0
+
+
+def _quota(options: argparse.Namespace) -> int:
+    settings = _settings(options, to_serve=True)
+    if settings is None:
+        return 2
+    from service.quota import command
+
+    return command.run(settings, options, _complain)
 
 
 def _health(options: argparse.Namespace) -> int:

@@ -1,16 +1,20 @@
 """Subjects: what an operator asks of them, and rules about them: peek, reset, another limit, a block."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from service.adapters.ledger.calls import UNDONE, Calls, Wire
-from service.adapters.ledger.link import Argument, LedgerAway
+from service.adapters.ledger import walk
+from service.adapters.ledger.away import LedgerAway
+from service.adapters.ledger.calls import UNDONE, Calls
+from service.adapters.ledger.errand import Argument
 from service.adapters.ledger.reservation import layout
 from service.adapters.ledger.scripts import Script
+from service.adapters.ledger.walk import Found
+from service.adapters.ledger.wire import Wire
 from service.domain.policy import Claim, Standing, verdict_of
 
-PATIENCE = 1.0  # s; an operator can wait
+PATIENCE = 2.0  # s; an operator can wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Subjects:
     """The subjects in a store. Amounts of claims do not matter here. Every method raises LedgerAway."""
 
     def __init__(self, wire: Wire, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wire = wire
         self._scripts = wire.scripts
         self._calls = Calls(wire, observe=lambda call, result, seconds: None, clock=clock)
 
@@ -38,6 +43,18 @@ class Subjects:
         now, entries, blocked, *numbers = await self._look(self._scripts.peek, claims)
         verdict = verdict_of(tuple(claims), [now, 0, 0, *numbers])
         return Seen(now, entries, blocked, tuple(verdict.standings()))
+
+    async def written(self, subject: str, names: Sequence[str]) -> Found:
+        """What is written of one subject about the accounts of these names."""
+        for link in await self._wire.masters():
+            values = await link.ask("HMGET", subject, *walk.parts(names))
+            if isinstance(values, list):  # the other masters refuse, as it is none of theirs
+                return walk.found(subject, names, values)
+        raise LedgerAway("no master has the subject", unknown=False)
+
+    def walk(self, names: Sequence[str]) -> AsyncIterator[tuple[int, list[Found]]]:
+        """Every subject that has some of the accounts of these names, perhaps twice; as `walk` gives them."""
+        return walk.walk(self._wire, names)
 
     async def reset(self, claims: Sequence[Claim]) -> None:
         """Make the charges of one subject's policies zero."""

@@ -1,0 +1,49 @@
+"""Fields: what the scripts have packed into the fields of a subject, for who reads many without a script."""
+
+import struct
+from dataclasses import dataclass
+
+from service.domain.account import Account, Algorithm
+
+_ACCOUNT = struct.Struct(">Bdddddd")  # these as in lua/account.lua
+_LOW = struct.Struct(">dd")
+_RULE = struct.Struct(">ddd")
+_KINDS = {
+    1: Algorithm.LEAKY_BUCKET,
+    2: Algorithm.SLIDING_WINDOW,
+    3: Algorithm.FIXED_WINDOW,
+    4: Algorithm.FIXED_WINDOW,  # of a calendar
+    5: Algorithm.CONCURRENCY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An operator's: until then, ms of the ledger's clock, in place of an account's own limit and capacity.
+
+    Both are in the ledger's units; of a block they are 0.
+    """
+
+    until: int
+    limit: int
+    capacity: int
+
+
+def account(value: object) -> Account | None:
+    """The account that is written in a field, as of when it was; None where there is none to be read."""
+    if not isinstance(value, bytes) or len(value) < _ACCOUNT.size or (len(value) - _ACCOUNT.size) % _LOW.size:
+        return None
+    kind, *numbers = _ACCOUNT.unpack_from(value)
+    if kind not in _KINDS:
+        return None
+    charged, time, limit, window, start, before = map(int, numbers)
+    lows = [(int(when), int(level)) for when, level in _LOW.iter_unpack(value[_ACCOUNT.size :])]
+    return Account(_KINDS[kind], limit, window, time, start, charged, before, lows)
+
+
+def rule(value: object) -> Rule | None:
+    """The rule that is written in a field; None where there is none to be read."""
+    if not isinstance(value, bytes) or len(value) != _RULE.size:
+        return None
+    until, limit, capacity = _RULE.unpack(value)
+    return Rule(int(until), int(limit), int(capacity))

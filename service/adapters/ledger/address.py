@@ -81,8 +81,8 @@ def read(url: str) -> Address:
     """Read an address. Raises ValueError, which says what was expected and shows nothing of the address."""
     if match := _GROUP.fullmatch(url):
         return _group(url, **match.groupdict(default=""))
-    scheme, _, rest = url.partition("://")
-    if scheme in _SERVERS:
+    scheme, follows, rest = url.partition("://")
+    if follows and scheme in _SERVERS:
         return _one(url, scheme)
     kinds = [f"{secure}+{kind}" for kind in _GROUPS for secure in ("redis", "rediss")]
     if scheme in kinds and rest:

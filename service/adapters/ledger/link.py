@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
@@ -15,18 +16,27 @@ from service.adapters.ledger.scripts import Script, Scripts
 
 __all__ = ["Argument", "LedgerAway", "Link"]
 
-Connect = Callable[[AbstractConnection], Awaitable[None]]
 BATCH = 128  # calls in one write
 WAITING = 10_000  # calls that may wait for a connection
 LOOK_ANEW = ("LOADING", "READONLY", "MASTERDOWN")  # whose next answer may come from another server
 TURNS = 8  # of the event loop in which an answer that is there is read and handed on
 
 
+class Guide(Protocol):
+    """Who knows where the server is, where the URL does not say."""
+
+    async def lead(self, connection: AbstractConnection) -> None:
+        """Connect it, or see that it leads to the right server still. Raises RedisError or OSError."""
+
+    async def close(self) -> None:
+        """Nobody is to be led any more."""
+
+
 class Link:
     """A few connections to one server, made by redis-py, over which scripts run in batches.
 
     A caller that stops waiting does not disturb the wire: the batch is carried by a task of its own, and
-    its answers are read to the end. `connect` connects a connection, where the URL does not say all.
+    its answers are read to the end. `guide` connects where the URL does not say all.
     """
 
     splits = False  # a call may name any keys
@@ -38,10 +48,10 @@ class Link:
         *,
         connections: int = 2,
         timeout: float = 1.0,
-        connect: Connect | None = None,
+        guide: Guide | None = None,
     ) -> None:
         self.scripts = scripts
-        self._connect = connect or _connect
+        self._guide = guide
         self._pool = ConnectionPool.from_url(
             url,
             socket_timeout=timeout,
@@ -133,6 +143,8 @@ class Link:
             await asyncio.gather(asyncio.sleep(0), *self._carriers)
         for connection in self._connections:
             await connection.disconnect()
+        if self._guide:
+            await self._guide.close()
 
     def _expire(self, call: Errand, deadline: float, turns: int) -> None:
         """The time may be up: the ledger's, from when a call is on its way, or else those before it are.
@@ -216,12 +228,19 @@ class Link:
             await connection.disconnect(nowait=True)
         return unloaded
 
+    async def _connect(self, connection: AbstractConnection) -> None:
+        if self._guide:
+            await self._guide.lead(connection)
+        else:
+            await connection.connect()  # type: ignore[no-untyped-call]
+
     async def _load(self, connection: AbstractConnection) -> None:
         await self._connect(connection)
-        for script in self.scripts:
-            await connection.send_command("SCRIPT", "LOAD", script.text)
-            await connection.read_response()
-
-
-async def _connect(connection: AbstractConnection) -> None:
-    await connection.connect()  # type: ignore[no-untyped-call]
+        loads = [("SCRIPT", "LOAD", script.text) for script in self.scripts]
+        try:
+            await connection.send_packed_command(connection.pack_commands(loads), check_health=False)
+            for _ in loads:
+                await connection.read_response()
+        except (RedisError, OSError):
+            await connection.disconnect(nowait=True)  # for the answers that were not read
+            raise

@@ -4,15 +4,19 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
 
 from service.adapters.ledger import link as links
 from service.adapters.ledger import scripts as lua
-from service.adapters.ledger.embedded import EmbeddedStore
+from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.adapters.ledger.link import LedgerAway, Link
 from service.adapters.ledger.scripts import Script
+from tests.adapters.ledger.servers import HOST, PASSWORD, Server
 from tests.adapters.ledger.world import Wire, eventually
 
 ECHO = lua._script("echo", "return {'echo', tonumber(ARGV[1])}")
@@ -201,3 +205,88 @@ async def test_an_answer_that_a_busy_worker_has_not_read_yet_is_not_too_late(
         await asyncio.sleep(0)
         direct.blpop(["nobody-pushes"], timeout=0.05)
     assert await asyncio.gather(*asking) == list(range(300))
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        (("CONFIG SET", "maxmemory", "1"), "OOM"),
+        (("CONFIG SET", "min-replicas-to-write", "1"), "NOREPLICAS"),
+        (("REPLICAOF", "127.0.0.1", "1"), "READONLY"),
+    ],
+)
+async def test_what_the_server_refuses_is_not_carried_out_and_is_said_in_its_word(
+    link: Link, direct: redis.Redis, told: tuple[str, ...], word: str
+) -> None:
+    _tell(direct, *told)
+    for _ in range(2):
+        with pytest.raises(LedgerAway) as away:
+            await link.run(NUMBERED, ["list"], [1], deadline=5.0)
+        assert (away.value.reason, str(away.value), away.value.unknown) == (word, word, False)
+    assert direct.exists("list") == 0
+    for command in (("CONFIG SET", "maxmemory", "0"), ("CONFIG SET", "min-replicas-to-write", "0")):
+        _tell(direct, *command)
+    _tell(direct, "REPLICAOF", "NO", "ONE")
+    assert await link.run(NUMBERED, ["list"], [1], deadline=5.0) == ("at", [1])
+
+
+async def test_a_server_that_is_a_replica_now_or_has_lost_its_master_is_left(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with Wire(store.url) as wire:
+        link = Link(wire.url, with_echo(), connections=1)
+        await link.warm()
+        _tell(direct, "REPLICAOF", "127.0.0.1", "1")
+        calls = [link.run(NUMBERED, ["list"], [n], deadline=5.0) for n in range(3)]
+        for away in await asyncio.gather(*calls, return_exceptions=True):  # all in one write
+            assert isinstance(away, LedgerAway)
+            assert (away.reason, away.unknown) == ("READONLY", False)
+        assert wire.connections == 1
+        direct.config_set("replica-serve-stale-data", "no")
+        for connections in (2, 3):
+            with pytest.raises(LedgerAway, match=r"^MASTERDOWN$") as down:
+                await echo(link, 1)
+            assert not down.value.unknown
+            assert wire.connections == connections
+        await link.close()
+
+
+async def test_a_server_that_is_busy_with_a_script_says_so(link: Link, direct: redis.Redis) -> None:
+    direct.config_set("lua-time-limit", 1)
+    spinning = asyncio.create_task(asyncio.to_thread(_spin, direct))
+    reasons = set()
+    while "BUSY" not in reasons:
+        with pytest.raises(LedgerAway) as away:
+            await echo(link, 1, deadline=0.05)
+        reasons.add(away.value.reason)
+        if away.value.reason == "BUSY":
+            assert not away.value.unknown
+    direct.script_kill()
+    await spinning
+
+
+async def test_a_server_that_loads_its_data_has_not_carried_anything_out(tmp_path: Path) -> None:
+    server = Server(server_program(), tmp_path, "--requirepass", PASSWORD)
+    try:
+        server.start()
+        server.ask("EVAL", "for n = 1, 4000 do redis.call('SET', n, string.rep('x', 100)) end", 0)
+        server.ask("SAVE")
+        server.kill()
+        server.begin("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+        link = Link(f"redis://:{quote(PASSWORD)}@{HOST}:{server.port}", with_echo())
+        calls = [link.run(NUMBERED, ["list"], [n], deadline=5.0) for n in range(3)]
+        for away in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(away, LedgerAway)
+            assert (away.reason, away.unknown) == ("LOADING", False)
+        await link.close()
+    finally:
+        server.kill()
+
+
+def _tell(direct: redis.Redis, *command: str) -> None:
+    direct.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def _spin(direct: redis.Redis) -> None:
+    with suppress(redis.RedisError):  # it is killed
+        direct.eval("while true do end", 0)

@@ -9,7 +9,8 @@
 -- Returns {status, now, 0, workers alive}. Status: noted; left.
 
 local now, who, silence, life = ledger_time(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local key, status = KEYS[1], 'noted'
+local key = KEYS[1]
+local status = 'noted'
 if silence > 0 then
   redis.call('ZADD', key, now, who)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. string.format('%.0f', now - silence))

@@ -57,6 +57,7 @@ class Ledger:
         """Warm the wire, and begin to beat, to renew leases, and to deliver what is pending."""
         with suppress(LedgerAway):
             await self._wire.warm()
+            await self._standby.heartbeat.beat()  # which tells the time
         for running in (self._leases.run(), self._outbox.run(), self._standby.heartbeat.run()):
             self._tasks.append(asyncio.create_task(running))
 
@@ -128,6 +129,7 @@ class Ledger:
                     [reservation.id, lease, undo],
                     deadline=self._deadline / 2,
                 )
+                said = verdict(reservation.claims, answers)
                 break
             except LedgerAway as away:
                 if away.unknown:
@@ -137,7 +139,6 @@ class Ledger:
             except asyncio.CancelledError:
                 self._doubt(reservation)
                 raise
-        said = verdict(reservation.claims, answers)
         if said.granted:
             reservation.ends = said.now + lease
             reservation.granted = True

@@ -165,9 +165,11 @@ def _is_longer(wait: int, other: int) -> bool:
 
 def _whole(outcomes: Sequence[Answer | BaseException]) -> list[Answer]:
     answers = [one for one in outcomes if isinstance(one, Answer)]
-    for fault in outcomes:
-        if isinstance(fault, LedgerAway):
-            raise LedgerAway(str(fault), unknown=bool(answers) or fault.unknown) from fault
-        if isinstance(fault, BaseException):
+    faults = [one for one in outcomes if isinstance(one, BaseException)]
+    for fault in faults:
+        if not isinstance(fault, LedgerAway):
             raise fault
+    if faults:
+        unknown = bool(answers) or any(isinstance(one, LedgerAway) and one.unknown for one in faults)
+        raise LedgerAway(str(faults[0]), unknown=unknown) from faults[0]
     return answers

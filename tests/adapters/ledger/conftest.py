@@ -1,17 +1,20 @@
 """What the tests of the ledger share: a server each may freeze, kill and start again."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
-from service.adapters.ledger.embedded import EmbeddedStore, server_program
+from service.adapters.ledger.embedded import EmbeddedStore
+from tests.conftest import engines
 
 
-@pytest.fixture
-def store() -> Iterator[EmbeddedStore]:
-    """A server of the test's own."""
-    with EmbeddedStore(server_program()) as store:
+@pytest.fixture(params=engines(), ids=lambda program: program.name)
+def store(request: pytest.FixtureRequest) -> Iterator[EmbeddedStore]:
+    """A server of the test's own, of each engine in turn."""
+    program: Path = request.param
+    with EmbeddedStore(program) as store:
         yield store
 
 

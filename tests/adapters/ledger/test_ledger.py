@@ -1,5 +1,6 @@
 """Ledger: over a real server that is well; its leases, and its clock."""
 
+import struct
 import time
 from collections import Counter
 
@@ -18,6 +19,7 @@ from tests.adapters.ledger.world import (
     STREAMS,
     asked,
     charged,
+    end_lease,
     eventually,
     frozen,
     open_reservations,
@@ -34,7 +36,6 @@ async def test_what_was_reserved_becomes_what_was_used(store: EmbeddedStore, dir
         assert charged(direct) == 300
         assert await ledger.settle(reservation, used(120)) == "settled"
         assert (charged(direct), ledger.reservations) == (120, 0)
-        assert await ledger.peek(reservation.claims) == (0, {DAY.name: 120_000})
 
 
 async def test_a_refusal_names_the_claim_and_the_wait(store: EmbeddedStore) -> None:
@@ -75,22 +76,6 @@ async def test_usage_nobody_knows_leaves_what_was_reserved(store: EmbeddedStore,
         await ledger.reserve(reservation)
         await ledger.settle(reservation, Usage(1, 2, source="reservation"))
         assert charged(direct) == 300
-
-
-async def test_a_reset_makes_charges_zero_and_leaves_what_is_open(
-    store: EmbeddedStore, direct: redis.Redis
-) -> None:
-    async with opened(store.url) as ledger:
-        reservation = asked(300)
-        await ledger.reserve(reservation)
-        await ledger.reset(reservation.claims)
-        assert (charged(direct), open_reservations(direct)) == (0, 1)
-
-
-async def test_one_looks_at_one_subject_at_a_time(store: EmbeddedStore) -> None:
-    async with opened(store.url) as ledger:
-        with pytest.raises(ValueError, match="one subject"):
-            await ledger.peek([Claim(DAY, "w1:{a}", 0), Claim(DAY, "w1:{b}", 0)])
 
 
 async def test_every_call_is_heard_of(store: EmbeddedStore) -> None:
@@ -145,11 +130,7 @@ async def test_a_lease_that_ended_is_corrected_by_a_late_settle(
     async with opened(store.url) as asleep, opened(store.url) as awake:
         reservation = asked(300)
         await asleep.reserve(reservation)
-        record = direct.hget(ALICE, f"~{reservation.id}")
-        assert isinstance(record, bytes)
-        past = asleep.now() - 1_000
-        direct.hset(ALICE, f"~{reservation.id}", b" ".join([str(past).encode(), *record.split()[1:]]))
-        direct.hset(ALICE, "~", f"{past} 1 {past + 10**7}")
+        end_lease(direct, reservation)
         await awake.reserve(asked(1))
         assert open_reservations(direct) == 1
         assert await asleep.settle(reservation, used(120)) == "corrected"
@@ -218,13 +199,22 @@ async def test_a_worker_that_does_not_know_the_time_yet_leaves_no_marker_for_eve
     store: EmbeddedStore, direct: redis.Redis
 ) -> None:
     """Its first call has a deadline like every other: a marker lives for as long as a call may straggle."""
+    link = Link(store.url, lua.load())
+    ledger = Ledger(link)  # as if it had been opened while the server was away
+    reservation = asked(1, policy=STREAMS)
+    await ledger.release(reservation)
+    marker = direct.hget(ALICE, f"!{reservation.id}")
+    assert isinstance(marker, bytes)
+    assert 0 < struct.unpack_from(">d", marker)[0] - ledger.now() < 6_000
+    assert 0 < direct.pttl(ALICE) < 120_000
+    await link.close()
+
+
+async def test_a_worker_knows_the_time_before_its_first_request(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
     async with opened(store.url) as ledger:
-        reservation = asked(300)
-        await ledger.release(reservation)
-        marker = direct.hget(ALICE, f"!{reservation.id}")
-        assert isinstance(marker, bytes)
-        assert 0 < int(marker.split()[0]) - ledger.now() < 6_000
-        assert 0 < direct.pttl(ALICE) < 120_000
+        assert abs(ledger.now() - direct.time()[0] * 1000) < 60_000
 
 
 async def test_a_lease_that_ended_is_counted_by_who_finds_it(

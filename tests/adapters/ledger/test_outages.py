@@ -10,8 +10,6 @@ import redis
 from service.adapters.ledger import LedgerAway
 from service.adapters.ledger.embedded import EmbeddedStore
 from tests.adapters.ledger.world import (
-    ALICE,
-    DAY,
     Wire,
     asked,
     charged,
@@ -173,17 +171,6 @@ async def test_a_ledger_emptied_under_open_requests_is_told_what_they_used(
         assert set(statuses) == {"charged"}
         assert charged(direct) == 200
         assert not (await ledger.reserve(asked(801))).granted
-
-
-async def test_an_account_nobody_can_read_is_the_ledger_away_and_no_more(
-    store: EmbeddedStore, direct: redis.Redis
-) -> None:
-    async with opened(store.url) as ledger:
-        await ledger.reserve(asked(1))
-        direct.hset(ALICE, DAY.account, "what is this")
-        with pytest.raises(LedgerAway):
-            await ledger.reserve(asked(1))
-        assert (await ledger.reserve(asked(1, subject="w1:{bob}"))).granted
 
 
 # -- under load -------------------------------------------------------------------------------------

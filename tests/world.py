@@ -421,14 +421,14 @@ class World:
         user: str = "",
         model: str = "gpt-4o",
         key: str = KEY,
-        others: Mapping[str, str] | None = None,
+        **others: str,
     ) -> dict[str, int]:
         """What stands charged with each of these policies, in tokens or requests.
 
         `others` are the subject's values in further dimensions.
         """
         credential = "key-" + self.tools.digest(key)[:16]
-        values = {"credential": credential, "user": user, "model": model, **(others or {})}
+        values = {"credential": credential, "user": user, "model": model, **others}
         made = [PolicyOptions(**policy).policy() for policy in policies or (TOKENS, CALLS, TOGETHER)]
         wire = open_wire(self.store_url, lua.load(), connections=1)
         charged = {}

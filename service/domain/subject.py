@@ -1,8 +1,8 @@
 """Subject: whose account a policy charges; the tuple of the values that the policy is `per`."""
 
-import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -93,9 +93,9 @@ class SubjectKeys:
 
 
 def subject_key(per: Dimensions, values: Mapping[str, str], digest: Callable[[str], str]) -> str:
-    """The ledger's key of one subject, its digest being the hash tag."""
-    named = json.dumps([[name, values[name]] for name in per])
-    return f"{PREFIX}{{{digest(named)}}}"
+    """The ledger's key of one subject: its digest, that of names and values as JSON, is the hash tag."""
+    named = ", ".join([f'["{name}", {encode_basestring_ascii(values[name])}]' for name in per])
+    return f"{PREFIX}{{{digest('[' + named + ']')}}}"
 
 
 def _too_long(what: str, value: str, *, param: str) -> InvalidRequest:

@@ -62,6 +62,12 @@ def test_no_name_can_be_written_so_that_it_is_another(one: tuple[str, str], othe
 
 
 @given(values=VALUES, per=PER)
+def test_what_is_digested_is_json(values: dict[str, str], per: tuple[str, ...]) -> None:
+    key = subject_key(per, values, as_it_is)
+    assert key[len(PREFIX) + 1 : -1] == json.dumps([[name, values[name]] for name in per])
+
+
+@given(values=VALUES, per=PER)
 def test_a_key_is_a_prefix_and_a_hash_tag_of_the_digest_and_nothing_else(
     values: dict[str, str], per: tuple[str, ...]
 ) -> None:

@@ -38,7 +38,7 @@ def test_a_step_is_built_from_its_name_and_options() -> None:
 
 def test_every_step_that_does_not_fit_says_why() -> None:
     wrong = {"type": "object", "properties": {"a": {"type": "strinx"}}}
-    validation = {"json-schema-validation": {}}
+    validation: dict[str, object] = {"json-schema-validation": {}}
     api = replace(decoded([validation, {"header": {}}, validation], []), request_schema=wrong)
     assert interceptors.unfit(replace(tools(), api=api)) == ["not a JSON Schema of draft 7: Unknown type"] * 2
     assert interceptors.unfit(replace(tools(), api=replace(api, request_schema={}))) == []

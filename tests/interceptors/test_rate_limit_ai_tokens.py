@@ -261,7 +261,7 @@ async def test_the_api_addresses_and_headers_have_accounts_of_their_own(
             ({"api": "Other", "ip": "127.0.0.1", "header:x-team": ""}, [0, 16, 16]),
             ({"api": "Chat", "ip": "198.51.100.1", "header:x-team": "blue"}, [48, 0, 0]),
         ):
-            assert list((await built.charged(*policies, others=others)).values()) == charged
+            assert list((await built.charged(*policies, **others)).values()) == charged
 
 
 async def test_a_header_that_is_too_long_to_be_a_subject_is_named(world: Built) -> None:

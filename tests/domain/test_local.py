@@ -37,8 +37,10 @@ def used(tokens: int) -> Usage:
     return Usage(prompt=0, completion=tokens, source="provider")
 
 
-def granted(shares: Shares, id: str, tokens: int, now: int = AT, workers: int = 1, **which: Policy) -> bool:
-    return shares.reserve(id, [claim(tokens, **which)], now, workers).granted
+def granted(
+    shares: Shares, id: str, tokens: int, now: int = AT, workers: int = 1, policy: Policy = BUCKET
+) -> bool:
+    return shares.reserve(id, [claim(tokens, policy)], now, workers).granted
 
 
 # -- what a policy says -----------------------------------------------------------------------------

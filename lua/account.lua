@@ -59,11 +59,14 @@ end
 -- ahead of now wins, but not by more than a minute or a window: then the account goes back with the clock,
 -- keeps its charges, gives nothing back of earlier ones, and must be written, whatever comes of the call:
 -- else it would go back at every look, and its charges stay.
--- `start` and `window`: those of a calendar that now lies in, where the call's policy says them.
+-- `start` and `window`: those of a calendar that now lies in, where the call's policy says them; where it
+-- does not, the account is left as it is outside its own, for nobody can tell where another begins.
 local function roll(account, now, start, window)
   local kind, time = account.kind, account.time
   if kind == OPEN then return end
   local length = account.window
+  local stop = account.start + length
+  if kind == CALENDAR and not start and (now < account.start or now >= stop) then return end
   if now < time then
     if time - now <= max(60000, length) then return end
     push_low(account, time + 1, kind == BUCKET and account.charged or 0)
@@ -76,16 +79,15 @@ local function roll(account, now, start, window)
   end
   account.time = now
   if kind == BUCKET then return end
-  local stop = account.start + length
   if now >= stop then
     account.before = kind == SLIDING and now < stop + length and account.charged or 0
     account.charged = 0
   end
   if now >= stop or now < account.start then
-    if kind ~= CALENDAR then
-      account.start = now - now % length
-    elseif start then
+    if kind == CALENDAR then
       account.start, account.window = start, window
+    else
+      account.start = now - now % length
     end
   end
 end

@@ -68,11 +68,14 @@ class Account:
     def roll(self, now: int, start: int | None, window: int) -> None:
         """Bring the account to now, which lies in the window of that start and length.
 
-        Where nobody knows the start, which only a policy does of a calendar, the account stays in its own.
+        Where nobody knows the start, which only a policy does of a calendar, an account outside its own
+        window is left as it is.
         A stored time ahead of now wins for at most GRACE or the window; then the account goes back with
         the clock, keeps its charges, and gives nothing back of earlier ones.
         """
         if self.algorithm is Algorithm.CONCURRENCY:
+            return
+        if start is None and self.is_window and not self.start <= now < self.end:
             return
         if now < self.time:
             if self.time - now <= max(GRACE, self.window):
@@ -82,18 +85,17 @@ class Account:
             out = drained(self.limit, self.window, since=self.time, until=now)
             self.charged = max(0, self.charged - out)
         self.time = now
-        if self.is_window:
+        if self.is_window and start is not None:
             self._enter(now, start, window)
 
-    def _enter(self, now: int, start: int | None, window: int) -> None:
+    def _enter(self, now: int, start: int, window: int) -> None:
         if self.start <= now < self.end:
             return
         if now >= self.end:
             slides = self.algorithm is Algorithm.SLIDING_WINDOW and now < self.end + self.window
             self.before = self.charged if slides else 0
             self.charged = 0
-        if start is not None:
-            self.start, self.window = start, window
+        self.start, self.window = start, window
 
     def standing(self) -> int:
         """What counts as charged: of the window before, as much as still lies within the window's reach."""

@@ -1,60 +1,113 @@
 """Calls: the scripts on a real server, with the time as an argument and the answer as a value."""
 
-from collections.abc import Sequence
+import dataclasses
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import redis
 
 from service.adapters.ledger import scripts as lua
 from service.domain.policy import Policy
-from tests.lua.model import Part
 
 START = 1_763_000_040_000  # ms; the beginning of a minute
 LEASE = 60_000
+ALICE = "w1:{alice}"
+
+Boundaries = Callable[[Policy], tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One policy of a call: whose, how much (in the ledger's units)."""
+
+    subject: str
+    policy: Policy
+    amount: int
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a script returns; `wait` and `charged` as it numbers them (ms, thousandths)."""
+    """What a script returns, as it numbers things: ms and the ledger's units.
+
+    `entries` is what stands where reserve names the refusing policy, `blocked` where it tells the wait.
+    """
 
     status: str
     now: int
+    ended: int = 0
     refusing: int = 0
     wait: int = 0
     charged: tuple[int, ...] = ()
+    limits: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def tokens(self) -> tuple[float, ...]:
         return tuple(number / 1000 for number in self.charged)
 
+    @property
+    def entries(self) -> int:
+        return self.refusing
 
-def ask(server: redis.Redis, script: lua.Script, parts: Sequence[Part], *arguments: Any) -> list[Any]:
-    """Run a script; its answer as it came."""
+    @property
+    def blocked(self) -> int:
+        return self.wait
+
+
+def of(policy: Policy, tokens: float, subject: str = ALICE) -> Part:
+    """So many tokens of a policy, for a subject."""
+    return Part(subject, policy, round(tokens * policy.unit))
+
+
+def own_calendar(now: int) -> Boundaries:
+    """The boundaries around now, of each policy's own calendar."""
+
+    def boundaries(policy: Policy) -> tuple[int, int, int]:
+        assert policy.calendar
+        return policy.calendar.boundaries(now)
+
+    return boundaries
+
+
+def layout(parts: Sequence[Part], boundaries: Boundaries) -> tuple[list[str], list[Any]]:
+    """The KEYS of a call, and what ends its ARGV: policies, amounts, names."""
     keys = list(dict.fromkeys(part.subject for part in parts))
-    flat: list[Any] = []
+    assert [key for key, _ in groupby(part.subject for part in parts)] == keys, "a subject's stand together"
+    policies = b""
     for part in parts:
-        policy = part.policy
-        flat += [keys.index(part.subject) + 1, policy.account, str(policy.algorithm), policy.limit * 1000]
-        flat += [policy.capacity, policy.window, part.amount, int(policy.enforce)]
-    answer = server.evalsha(script.sha, len(keys), *keys, *arguments, *flat)
-    assert isinstance(answer, list)
-    return answer
+        policy, index = part.policy, keys.index(part.subject) + 1
+        numbers = (policy.allowed, policy.capacity, policy.window)
+        policies += struct.pack(">BBBddd", index, policy.kind, policy.enforce, *numbers)
+    for part in parts:
+        if part.policy.kind == 4:
+            policies += struct.pack(">ddd", *boundaries(part.policy))
+    amounts = b"".join(struct.pack(">d", part.amount) for part in parts)
+    return keys, [policies, amounts, *(part.policy.account for part in parts)]
 
 
 class Calls:
-    """One method a script. A call carries its own deadline: `not_after` is five seconds on."""
+    """One method a script. A call carries its own deadline: `not_after` is five seconds on.
+
+    `around` is where the caller believes the clock to be, when it works out a calendar's boundaries.
+    """
 
     def __init__(self, server: redis.Redis, scripts: lua.Scripts | None = None) -> None:
         self.server = server
         self.scripts = scripts or lua.load()
+        self.around: int | None = None
         for script in self.scripts:
             server.script_load(script.text)
 
-    def run(self, script: lua.Script, parts: tuple[Part, ...], *arguments: Any) -> Answer:
-        answer = ask(self.server, script, parts, *arguments)
-        now, _, refusing, wait, *charged = [*map(int, answer[1:]), 0, 0, 0][: max(4, len(answer) - 1)]
-        return Answer(answer[0].decode(), now, refusing, wait, tuple(charged))
+    def run(self, script: lua.Script, parts: Sequence[Part], now: int | str, *arguments: Any) -> Answer:
+        around = self.around or (now if isinstance(now, int) else START)
+        keys, last = layout(parts, own_calendar(around))
+        answer: Any = self.server.evalsha(script.sha, len(keys), *keys, now, *arguments, *last)
+        status, numbers = answer[0].decode(), answer[1:5]
+        charged, rules = answer[5 : 5 + len(parts)], iter(answer[5 + len(parts) :])
+        limits = tuple(zip(rules, rules, rules, strict=True))
+        return Answer(status, *numbers, charged=tuple(charged), limits=limits)
 
     def reserve(
         self,
@@ -62,10 +115,11 @@ class Calls:
         rid: str,
         *parts: Part,
         lease: int = LEASE,
-        lost: str = "k",
+        undo: bool = False,
         not_after: int | None = None,
     ) -> Answer:
-        return self.run(self.scripts.reserve, parts, now, _late(now, not_after), rid, lease, lost)
+        late = _late(now, not_after)
+        return self.run(self.scripts.reserve, parts, now, late, rid, lease, int(undo))
 
     def settle(
         self,
@@ -78,8 +132,10 @@ class Calls:
         forget: int = 2**52,
         not_after: int | None = None,
     ) -> Answer:
-        flags = (int(first), int(mark), forget)
-        return self.run(self.scripts.settle, parts, now, _late(now, not_after), rid, verb, *flags)
+        """With what is charged afterwards, which the script does not tell."""
+        flags = (verb, int(first), int(mark), forget)
+        answer = self.run(self.scripts.settle, parts, now, _late(now, not_after), rid, *flags)
+        return dataclasses.replace(answer, charged=self._charged(now, parts))
 
     def release(self, now: int | str, rid: str, *parts: Part, not_after: int | None = None) -> Answer:
         return self.settle(now, rid, *parts, verb="release", mark=True, not_after=not_after)
@@ -90,10 +146,13 @@ class Calls:
         rid: str,
         *parts: Part,
         lease: int = LEASE,
-        lost: str = "k",
+        undo: bool = False,
         not_after: int | None = None,
     ) -> Answer:
-        return self.run(self.scripts.renew, parts, now, _late(now, not_after), rid, lease, lost)
+        """With what is charged afterwards, which the script does not tell."""
+        late = _late(now, not_after)
+        answer = self.run(self.scripts.renew, parts, now, late, rid, lease, int(undo))
+        return dataclasses.replace(answer, charged=self._charged(now, parts))
 
     def peek(self, now: int | str, *parts: Part) -> Answer:
         return self.run(self.scripts.peek, parts, now)
@@ -101,15 +160,27 @@ class Calls:
     def reset(self, now: int | str, *parts: Part) -> Answer:
         return self.run(self.scripts.reset, parts, now)
 
-    def everything(self) -> dict[bytes, Any]:
-        """Every key: all its fields, and when it ends."""
+    def override(self, now: int, policy: Policy, until: int, limit: int, *, subject: str = ALICE) -> str:
+        """Another limit in the policy's place, in the ledger's units, without a burst; 0 takes it back."""
+        return self._rule(subject, now, policy.account, until, limit, limit)
+
+    def block(self, now: int, until: int, *, subject: str = ALICE) -> str:
+        return self._rule(subject, now, "", until, 0, 0)
+
+    def everything(self) -> tuple[dict[bytes, Any], int]:
+        """Every key with all its fields, and how often the life of one has been set."""
         names: Any = self.server.keys("*")
-        return {name: (self.server.hgetall(name), self.server.pexpiretime(name)) for name in names}
+        stats: Any = self.server.info("commandstats")
+        lives_set = stats.get("cmdstat_pexpire", {"calls": 0})["calls"]
+        return {name: self.server.hgetall(name) for name in names}, lives_set
 
+    def _charged(self, now: int | str, parts: Iterable[Part]) -> tuple[int, ...]:
+        grouped = groupby(parts, key=lambda part: part.subject)
+        return tuple(number for _, mine in grouped for number in self.peek(now, *mine).charged)
 
-def of(policy: Policy, tokens: float, subject: str = "w1:{alice}") -> Part:
-    """So many tokens of a policy, for a subject."""
-    return Part(subject, policy, round(tokens * 1000))
+    def _rule(self, subject: str, *arguments: Any) -> str:
+        answer: Any = self.server.evalsha(self.scripts.rule.sha, 1, subject, *arguments)
+        return str(answer[0].decode())
 
 
 def _late(now: int | str, given: int | None) -> int:

@@ -1,291 +1,366 @@
-"""Two oracles for the scripts: a subject written in plain Python, and the history replayed."""
+"""Model: the first oracle. The scripts in plain Python, step by step, down to the bytes they store."""
 
-import copy
 import math
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from service.domain import account as arithmetic
 from service.domain.account import NEVER, Account, Algorithm
 from service.domain.policy import Policy
+from tests.lua.calls import Part
+from tests.lua.history import History, Spent, Windows, windows_of
 
 MARKER = 600_000
 SLACK = 60_000
+EXTRAS = 4
+
+Boundaries = Callable[[Policy, int], tuple[int, int, int]]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Charge:
+    """What a record says of one charge, and what the history knows of it."""
+
     name: str
     amount: int
     at: int
+    spent: tuple[Spent, ...]
+
+    def text(self) -> bytes:
+        return struct.pack(">ddB", self.amount, self.at, len(self.name)) + self.name.encode()
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Record:
+    """A reservation or a marker."""
+
     stop: int
-    lost: str
-    charges: list[Charge] = field(default_factory=list)
+    undo: int
+    charges: tuple[Charge, ...] = ()
 
-    def of(self, name: str) -> list[Charge]:
-        return [charge for charge in self.charges if charge.name == name]
-
-    def text(self) -> str:
-        parts = [f"{self.stop} {self.lost}"]
-        return " ".join(parts + [f"{one.name} {one.amount} {one.at}" for one in self.charges])
+    def text(self) -> bytes:
+        return struct.pack(">dB", self.stop, self.undo) + b"".join(charge.text() for charge in self.charges)
 
 
-@dataclass
-class Spent:
-    """One charge in the history of an account; `amount` becomes what was truly used."""
+@dataclass(slots=True)
+class Stored:
+    """An account as it is stored, its kind as the scripts number it, and all that happened to it."""
 
-    time: int
-    amount: int
+    kind: int
+    account: Account
+    history: History
 
+    def text(self) -> bytes:
+        one = self.account
+        numbers = (one.charged, one.time, one.limit, one.window, one.start, one.before)
+        lows = (struct.pack(">dd", *low) for low in one.lows)
+        return struct.pack(">Bdddddd", self.kind, *numbers) + b"".join(lows)
 
-@dataclass
-class History:
-    """All that happened to an account, replayed with the true usages by `level`."""
-
-    algorithm: Algorithm
-    events: list[tuple[str, int, object]] = field(default_factory=list)
-    exact: bool = True  # False once the list of lows was cut, or the clock fell back too far
-
-    def level(self, now: int) -> int:
-        level, time, limit, window = 0, now, 1, 1
-        for kind, at, what in [*self.events, ("look", now, None)]:
-            if kind == "back" or (kind == "limit" and limit == 1):
-                time = at
-            elif self.algorithm is Algorithm.LEAKY_BUCKET and at > time:
-                level = max(0, level - arithmetic.drained(limit, window, since=time, until=at))
-                time = at
-            elif self.algorithm is Algorithm.FIXED_WINDOW and at >= time - time % window + window:
-                level, time = 0, at
-            if kind == "charge":
-                assert isinstance(what, Spent)
-                level += what.amount
-            elif kind == "reset":
-                level, time = 0, at
-            elif kind == "limit":
-                assert isinstance(what, tuple)
-                limit, window = what
-        return level
+    def lasts(self) -> int:
+        """Until when its key must live."""
+        one = self.account
+        match one.algorithm:
+            case Algorithm.LEAKY_BUCKET:
+                return math.ceil(one.time + float(one.charged) * one.window / one.limit)
+            case Algorithm.SLIDING_WINDOW:
+                return one.end + one.window
+            case Algorithm.FIXED_WINDOW:
+                return one.end
+        return 0
 
 
+@dataclass(slots=True)
 class Subject:
-    """What the scripts do to one hash, step by step."""
+    """One hash."""
 
-    def __init__(self) -> None:
-        self.accounts: dict[str, Account] = {}
-        self.records: dict[str, Record] = {}
-        self.markers: dict[str, Record] = {}
-        self.due = 0
-        self.expires = 0
-        self.exists = False
-        self.histories: dict[str, History] = {}
-        self.spent: dict[tuple[str, str], list[Spent]] = {}
-        self.loaded: set[str] = set()  # by the call under way: what a save would write
-        self.need = 0  # by the call under way: until when the key must live
-        self.lost = 0  # by the call under way: leases found ended
-        self.fell = False  # by the call under way: an account went back with the clock
+    stored: dict[str, Stored] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    markers: dict[str, Record] = field(default_factory=dict)
+    rules: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    due: int = 0
+    expires: int = 0
+    ruled: int = 0
+    lives: int = 0  # ms that its key was last given to live; 0: there is none
 
     @property
     def entries(self) -> int:
         return len(self.records) + len(self.markers)
 
-    def fields(self) -> dict[str, str]:
-        if not self.exists:
+    def fields(self) -> dict[bytes, bytes]:
+        if not self.lives:
             return {}
-        fields = {"~": f"{self.due} {self.entries} {self.expires} 0"}
-        for name, one in self.accounts.items():
-            lows = [str(number) for pair in one.lows for number in pair]
-            numbers = [one.limit, one.window, one.charged, one.time]
-            fields[name] = " ".join([str(one.algorithm), *map(str, numbers), *lows])
-        fields |= {f"~{rid}": record.text() for rid, record in self.records.items()}
-        fields |= {f"!{rid}": record.text() for rid, record in self.markers.items()}
+        hint = struct.pack(">dddd", self.due, self.entries, self.expires, self.ruled)
+        fields = {b"~": hint + b"0"}
+        fields |= {name.encode(): one.text() for name, one in self.stored.items()}
+        fields |= {b"~" + rid.encode(): record.text() for rid, record in self.records.items()}
+        fields |= {b"!" + rid.encode(): record.text() for rid, record in self.markers.items()}
+        fields |= {b"=" + name.encode(): struct.pack(">ddd", *rule) for name, rule in self.rules.items()}
         return fields
 
-    def present(self, policy: Policy, now: int) -> Account:
-        one = self.accounts.get(policy.account)
-        if one is None:
-            limit = policy.limit * 1000
-            one = Account(policy.algorithm, limit, policy.window, now)
-            self.histories[policy.account] = History(policy.algorithm)
-            self.note(policy.account, "limit", one.time, (limit, policy.window))
-            self.accounts[policy.account] = one
-            self.loaded.add(policy.account)
-            return one
-        if (one.limit, one.window) != (policy.limit * 1000, policy.window):
-            if one.algorithm is Algorithm.FIXED_WINDOW and one.window != policy.window:
-                self.histories[policy.account].exact = False
-            one.adopt(limit=policy.limit * 1000, window=policy.window)
-            self.note(policy.account, "limit", max(now, one.time), (one.limit, one.window))
+    def live(self, expires: int, now: int) -> None:
+        self.expires = expires
+        self.lives = max(1, expires - now)
+
+
+class Draft:
+    """A subject in the course of one call: what the call does to it counts once it is saved."""
+
+    def __init__(self, subject: Subject, now: int) -> None:
+        self.subject, self.now = subject, now
+        self.stored: dict[str, Stored] = {}
+        self.records, self.markers = dict(subject.records), dict(subject.markers)
+        self.due = subject.due
+        self.need = 0
+        self.ended = 0
+        self.changed = False
+        self.later: list[Callable[[], object]] = []  # what the histories hear when it is saved
+
+    @property
+    def entries(self) -> int:
+        return len(self.records) + len(self.markers)
+
+    def load(self, name: str, start: int | None, window: int) -> Account | None:
+        """The account that is stored there, brought to now."""
+        kept = self.subject.stored.get(name)
+        if kept is None or name in self.stored:
+            return kept and self.stored[name].account
+        one = replace(kept.account, lows=list(kept.account.lows))
+        self.stored[name] = replace(kept, account=one)
+        seen = one.time
+        if one.algorithm in (Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW) and kept.kind != 4:
+            start, window = self.now - self.now % one.window, one.window
+        one.roll(self.now, start, window)
+        if one.time < seen:
+            self.changed = True
+            self.later += [kept.history.doubt, partial(kept.history.note, "look", seen)]
+            self.later.append(partial(kept.history.note, "back", one.time))
         return one
 
-    def load(self, name: str, now: int) -> Account | None:
-        if name not in self.accounts or name in self.loaded:
-            return self.accounts.get(name)
-        self.loaded.add(name)
-        one = self.accounts[name]
-        back, seen = one.time - now > max(arithmetic.GRACE, one.window), one.time
-        one.roll(now)
-        if back and one.algorithm is not Algorithm.CONCURRENCY:
-            self.histories[name].exact = False
-            self.fell = True
-            self.note(name, "look", seen, None)
-            self.note(name, "back", one.time, None)
+    def open(self, policy: Policy, start: int, window: int, windows: Windows) -> Account:
+        """The account that is stored there, brought to now; else a fresh one."""
+        one = self.load(policy.account, start, window)
+        if one is None:
+            one = Account(policy.algorithm, policy.allowed, window, self.now, start)
+            history = History(policy.algorithm, windows, self.now, policy.allowed, window)
+            self.stored[policy.account] = Stored(policy.kind, one, history)
         return one
 
-    def note(self, name: str, kind: str, at: int, what: object) -> None:
-        self.histories[name].events.append((kind, at, what))
+    def adopt(self, name: str, limit: int) -> None:
+        one, history = self.stored[name].account, self.stored[name].history
+        one.limit = limit
+        self.later.append(partial(history.note, "limit", max(self.now, one.time), limit))
 
-    def charge(self, rid: str, name: str, amount: int, now: int, *, remember: bool) -> int:
-        one = self.accounts[name]
-        at = one.charge(amount, now, remember=remember)
-        if len(one.lows) >= arithmetic.MOST_LOWS:
-            self.histories[name].exact = False
-        spent = Spent(at, amount)
-        self.note(name, "charge", at, spent)
-        self.spent.setdefault((rid, name), []).append(spent)
-        return at
+    def charge(self, name: str, amount: int, *, remember: bool) -> Charge:
+        one, history = self.stored[name].account, self.stored[name].history
+        full = remember and len(one.lows) >= arithmetic.MOST_LOWS
+        at = one.charge(amount, self.now, remember=remember)
+        spent = Spent(amount)
+        self.later.append(partial(history.note, "charge", at, spent))
+        if full:
+            self.later.append(history.doubt)
+        return Charge(name, amount, at, (spent,))
 
-    def correct(self, rid: str, record: Record, name: str, used: int, now: int) -> None:
-        one = self.load(name, now)
-        if one is None:
-            return
-        over = sum(charge.amount for charge in record.of(name)) - used
-        if over < 0:
-            self.charge(rid, name, -over, now, remember=self.entries > 0)
-        for charge in reversed(record.of(name)):
+    def give_back(self, charge: Charge, amount: int) -> None:
+        self.stored[charge.name].account.give_back(amount, charge.at)
+        self.later.append(partial(_learn, charge.spent, amount))
+
+    def correct(self, record: Record, name: str, used: int) -> None:
+        """Make what a record charged to an account add up to what was used."""
+        charges = [charge for charge in record.charges if charge.name == name]
+        over = sum(charge.amount for charge in charges) - used
+        if charges and over < 0:
+            self.charge(name, -over, remember=self.entries > 0)
+        for charge in reversed(charges):
             back = max(0, min(over, charge.amount))
             if back:
-                one.give_back(back, charge.at)
-                self._truth(rid, name, charge.at, back)
+                self.give_back(charge, back)
                 over -= back
 
-    def _truth(self, rid: str, name: str, at: int, back: int) -> None:
-        """The history learns what was really used."""
-        for spent in reversed(self.spent.get((rid, name), [])):
-            if spent.time == at:
-                less = min(back, spent.amount)
-                spent.amount -= less
-                back -= less
-
-    def sweep(self, mine: str, now: int) -> bool:
-        if self.due == 0 or now < self.due:
-            return False
+    def sweep(self, mine: str) -> None:
+        if self.due == 0 or self.now < self.due:
+            return
         earliest: float = math.inf
-        for rid, record in list(self.records.items()):
-            if rid == mine:
-                continue
-            if record.stop > now:
-                earliest = min(earliest, record.stop)
-                continue
-            for charge in record.charges:
-                one = self.load(charge.name, now)
-                assert one is not None
-                if record.lost == "u" or one.algorithm is Algorithm.CONCURRENCY:
-                    one.give_back(charge.amount, charge.at)
-                    self._truth(rid, charge.name, charge.at, charge.amount)
-                    charge.amount = 0
-            self.lost += 1
-            record.stop = self.need = now + MARKER
-            self.markers[rid] = self.records.pop(rid)
         for rid, marker in list(self.markers.items()):
-            if rid == mine or marker.stop == now + MARKER:
-                continue
-            if marker.stop >= now:
+            if rid != mine and marker.stop >= self.now:
                 earliest = min(earliest, marker.stop)
-            else:
+            elif rid != mine:
                 del self.markers[rid]
-        self.due = int(max(now + 1000, min(earliest, now + MARKER)))
-        return True
+        for rid, record in list(self.records.items()):
+            if rid != mine and record.stop > self.now:
+                earliest = min(earliest, record.stop)
+            elif rid != mine:
+                self.lose(rid, self.records.pop(rid))
+        self.due = int(max(self.now + 1000, min(earliest, self.now + MARKER)))
+        self.changed = True
 
-    def put(self, stop: int) -> None:
+    def lose(self, rid: str, record: Record) -> None:
+        left = []
+        for charge in record.charges:
+            one = self.load(charge.name, None, 0)
+            assert one is not None
+            if record.undo or one.algorithm is Algorithm.CONCURRENCY:
+                self.give_back(charge, charge.amount)
+                charge = replace(charge, amount=0)
+            left.append(charge)
+        self.ended += 1
+        self.put_marker(rid, Record(self.now + MARKER, record.undo, tuple(left)))
+
+    def put_record(self, rid: str, record: Record) -> None:
+        self.records[rid] = record
+        self._lasts(record.stop, record.stop + MARKER)
+
+    def put_marker(self, rid: str, record: Record) -> None:
+        self.markers[rid] = record
+        self._lasts(record.stop, record.stop)
+
+    def _lasts(self, stop: int, need: int) -> None:
+        self.need = max(self.need, need)
         if self.due == 0 or stop < self.due:
             self.due = stop
 
-    def save(self, need: int, now: int) -> None:
-        self.exists = True
-        need = max(need, self.need)
-        if not self.entries:
-            self.due = 0
-        for name in self.loaded:
-            one = self.accounts[name]
-            if one.algorithm is Algorithm.FIXED_WINDOW:
-                need = max(need, one.end)
-            elif one.algorithm is Algorithm.LEAKY_BUCKET:
-                need = max(need, one.time + math.ceil(float(one.charged) * one.window / one.limit))
-        if need > self.expires:
-            self.expires = need + SLACK
+    def save(self) -> None:
+        subject = self.subject
+        subject.stored.update(self.stored)
+        subject.records, subject.markers = self.records, self.markers
+        subject.due = self.due if self.entries else 0
+        need = max([self.need, *(one.lasts() for one in self.stored.values())])
+        if need > subject.expires:
+            subject.live(need + SLACK, self.now)
+        for hear in self.later:
+            hear()
 
 
-@dataclass(frozen=True)
-class Part:
-    """One policy of a call: whose, how much."""
-
-    subject: str
-    policy: Policy
-    amount: int
+def _learn(spent: Iterable[Spent], back: int) -> None:
+    """The history learns what was really used."""
+    for one in reversed(list(spent)):
+        less = min(back, one.amount)
+        one.amount -= less
+        back -= less
 
 
 class Ledger:
-    """The scripts, in Python, over named subjects. A call changes nothing that the scripts do not write."""
+    """The scripts over named subjects; `boundaries` are those of a calendar's policy around a moment.
 
-    def __init__(self) -> None:
+    `around` is where a caller believed the clock to be. Answers are as the scripts give them.
+    """
+
+    def __init__(self, boundaries: Boundaries) -> None:
+        self.boundaries = boundaries
         self.subjects: dict[str, Subject] = {}
 
-    def _drafts(self, parts: list[Part], now: int) -> dict[str, Subject]:
-        drafts: dict[str, Subject] = {}
+    def subject(self, key: str) -> Subject:
+        return self.subjects.setdefault(key, Subject())
+
+    def _open(self, now: int, around: int, parts: Sequence[Part]) -> dict[str, Draft] | None:
+        drafts: dict[str, Draft] = {}
         for part in parts:
+            policy = part.policy
             if part.subject not in drafts:
-                drafts[part.subject] = copy.deepcopy(self.subjects.get(part.subject) or Subject())
-                drafts[part.subject].loaded, drafts[part.subject].need = set(), 0
-                drafts[part.subject].lost = 0
-                drafts[part.subject].fell = False
-            drafts[part.subject].load(part.policy.account, now)
+                drafts[part.subject] = Draft(self.subject(part.subject), now)
+            start, window = 0, policy.window
+            windows = windows_of(policy.algorithm, window)
+            if policy.kind == 4:
+                one, two, three = self.boundaries(policy, around)
+                if not one <= now < three:
+                    return None
+                start, window = (one, two - one) if now < two else (two, three - two)
+                windows = partial(self._window, policy)
+            elif policy.algorithm in (Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW):
+                start = now - now % window
+            drafts[part.subject].open(policy, start, window, windows)
         return drafts
 
-    @staticmethod
-    def _lost(drafts: dict[str, Subject]) -> int:
-        return sum(draft.lost for draft in drafts.values())
+    def _window(self, policy: Policy, at: int) -> tuple[int, int]:
+        return self.boundaries(policy, at)[:2]
 
-    def _charged(self, drafts: dict[str, Subject], parts: list[Part]) -> list[int]:
-        accounts = [drafts[part.subject].accounts.get(part.policy.account) for part in parts]
-        return [one.charged if one else 0 for one in accounts]
+    def _obey(
+        self, drafts: dict[str, Draft], parts: Sequence[Part], now: int
+    ) -> tuple[int, int, dict[int, tuple[int, int]]]:
+        """Whose subject is blocked and until when; the limits and capacities in place of others."""
+        index, blocked, over = 0, 0, {}
+        for number, part in enumerate(parts, 1):
+            subject = drafts[part.subject].subject
+            if subject.ruled <= now:
+                continue
+            stop, _, _ = subject.rules.get("", (0, 0, 0))
+            if stop > now and stop > blocked:
+                index, blocked = number, stop
+            until, limit, capacity = subject.rules.get(part.policy.account, (0, 0, 0))
+            if until > now:
+                over[number] = limit, capacity
+        return index, blocked, over
+
+    @staticmethod
+    def _answer(
+        status: str,
+        drafts: dict[str, Draft],
+        parts: Sequence[Part],
+        index: int = 0,
+        wait: int = 0,
+        over: dict[int, tuple[int, int]] | None = None,
+    ) -> list[object]:
+        now = next(iter(drafts.values())).now
+        charged = [drafts[part.subject].stored[part.policy.account].account.standing() for part in parts]
+        rules = [number for index, pair in (over or {}).items() for number in (index, *pair)]
+        return [status, now, _ended(drafts), index, wait, *charged, *rules]
 
     def reserve(
-        self, now: int, not_after: int, rid: str, lease: int, lost: str, parts: list[Part]
+        self,
+        now: int,
+        not_after: int,
+        rid: str,
+        lease: int,
+        undo: int,
+        *,
+        around: int,
+        parts: Sequence[Part],
     ) -> list[object]:
         if now > not_after:
             return ["late", now]
-        drafts = self._drafts(parts, now)
+        drafts = self._open(now, around, parts)
+        if drafts is None:
+            return ["stale", now]
         if any(rid in draft.markers for draft in drafts.values()):
             return ["aborted", now]
-        if any(rid in draft.records for draft in drafts.values()):
-            return ["granted", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
-        swept = {key for key, draft in drafts.items() if draft.sweep(rid, now) or draft.fell}
+        if rid in drafts[parts[0].subject].records:
+            return self._answer("granted", drafts, parts)
+        for draft in drafts.values():
+            draft.sweep(rid)
+        index, wait, over = self._obey(drafts, parts, now)
+        status = "blocked" if index else "granted"
+        if not index:
+            index, wait = self._refusing(drafts, parts, over, now)
+            status = "refused" if index else "granted"
+        if index:
+            for draft in drafts.values():
+                if draft.changed:
+                    draft.save()
+            return self._answer(status, drafts, parts, index, wait, over)
+        for key, draft in drafts.items():
+            mine = [part for part in parts if part.subject == key]
+            remember = draft.entries > 0
+            charges = [draft.charge(part.policy.account, part.amount, remember=remember) for part in mine]
+            draft.put_record(rid, Record(now + lease, undo, tuple(charges)))
+            draft.save()
+        return self._answer("granted", drafts, parts, over=over)
+
+    @staticmethod
+    def _refusing(
+        drafts: dict[str, Draft], parts: Sequence[Part], over: dict[int, tuple[int, int]], now: int
+    ) -> tuple[int, int]:
+        """Which policy refuses, and for how long."""
         refusing, wait = 0, 0
         for index, part in enumerate(parts, 1):
-            one = drafts[part.subject].present(part.policy, now)
-            if part.policy.enforce and one.charged + part.amount > part.policy.capacity:
-                its = one.waiting(part.amount, part.policy.capacity, now)
+            limit, capacity = over.get(index, (part.policy.allowed, part.policy.capacity))
+            drafts[part.subject].adopt(part.policy.account, limit)
+            one = drafts[part.subject].stored[part.policy.account].account
+            if part.policy.enforce and one.standing() + part.amount > capacity:
+                its = one.waiting(part.amount, capacity, now)
                 if not refusing or (wait != NEVER and (its == NEVER or its > wait)):
                     refusing, wait = index, its
-        if refusing:
-            for key in swept:
-                drafts[key].save(0, now)
-                self.subjects[key] = drafts[key]
-            return ["refused", now, self._lost(drafts), refusing, wait, *self._charged(drafts, parts)]
-        records = {key: Record(now + lease, lost) for key in drafts}
-        for part in parts:
-            draft, name = drafts[part.subject], part.policy.account
-            at = draft.charge(rid, name, part.amount, now, remember=draft.entries > 0)
-            records[part.subject].charges.append(Charge(name, part.amount, at))
-        for key, draft in drafts.items():
-            draft.records[rid] = records[key]
-            draft.put(now + lease)
-            draft.save(now + lease + MARKER, now)
-            self.subjects[key] = draft
-        return ["granted", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
+        return refusing, wait
 
     def settle(
         self,
@@ -293,104 +368,136 @@ class Ledger:
         not_after: int,
         rid: str,
         verb: str,
-        parts: list[Part],
-        *,
-        first: bool,
-        mark: bool,
+        first: int,
+        mark: int,
         forget: int,
+        *,
+        around: int,
+        parts: Sequence[Part],
     ) -> list[object]:
         if now > not_after:
             return ["late", now]
-        drafts = self._drafts(parts, now)
+        drafts = self._open(now, around, parts)
+        if drafts is None:
+            return ["stale", now]
         status = ""
         for key, draft in drafts.items():
-            swept = draft.sweep(rid, now) or draft.fell
-            mine = [part for part in parts if part.subject == key]
-            need = 0
-            record = draft.records.pop(rid, None)
-            marker = draft.markers.get(rid)
-            if record:
-                status = "settled"
-            elif marker:
-                status = "corrected" if marker.charges else "again"
-            elif verb == "release" or not first:
-                status = "again"
-            else:
-                status = "charged" if now <= forget else "forgotten"
-            before = record or (marker if marker and marker.charges else None)
-            if before:
-                for part in mine:
-                    used = 0 if verb == "release" else part.amount
-                    draft.correct(rid, before, part.policy.account, used, now)
+            draft.sweep(rid)
+            record, marker = draft.records.pop(rid, None), draft.markers.get(rid)
+            used = {
+                part.policy.account: 0 if verb == "release" else part.amount
+                for part in parts
+                if part.subject == key
+            }
+            status = _status(record, marker, verb, first, now, forget)
+            for name in used:
+                if status in ("settled", "corrected"):
+                    draft.correct(record or marker or Record(0, 0), name, used[name])
+            marks = mark and not (marker and not record)
             if status == "corrected" and marker:
-                need = max(need, marker.stop)
-                draft.markers[rid] = Record(max(marker.stop, not_after), "k")
-                draft.put(draft.markers[rid].stop)
-            elif mark and not marker:
-                draft.markers[rid] = Record(not_after, "k")
-                draft.put(not_after)
-                need = max(need, not_after)
+                draft.put_marker(rid, Record(max(marker.stop, not_after), 0))
+            elif marks:
+                draft.put_marker(rid, Record(not_after, 0))
             if status == "charged":
-                for part in mine:
-                    draft.present(part.policy, now)
-                    draft.charge(rid, part.policy.account, part.amount, now, remember=draft.entries > 0)
-            if swept or status not in ("again", "forgotten") or (mark and not marker):
-                draft.save(need, now)
-                self.subjects[key] = draft
-        return [status, now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
+                for name, amount in used.items():
+                    draft.charge(name, amount, remember=draft.entries > 0)
+            if draft.changed or marks or status not in ("again", "forgotten"):
+                draft.save()
+        return [status, now, _ended(drafts)]
 
     def renew(
-        self, now: int, not_after: int, rid: str, lease: int, lost: str, parts: list[Part]
+        self,
+        now: int,
+        not_after: int,
+        rid: str,
+        lease: int,
+        undo: int,
+        *,
+        around: int,
+        parts: Sequence[Part],
     ) -> list[object]:
         if now > not_after:
             return ["late", now]
-        drafts = self._drafts(parts, now)
+        drafts = self._open(now, around, parts)
+        if drafts is None:
+            return ["stale", now]
         status = "renewed"
         for key, draft in drafts.items():
-            record = draft.records.get(rid)
-            if record is None:
+            if rid not in draft.records:
                 status = "gone"
                 continue
-            record.stop, record.lost = now + lease, lost
+            charges = draft.records[rid].charges
             for part in parts:
                 if part.subject == key:
-                    self._renew_one(draft, rid, record, part, now)
-            draft.sweep(rid, now)
-            draft.put(record.stop)
-            draft.save(record.stop + MARKER, now)
-            self.subjects[key] = draft
-        return [status, now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
+                    charges = self._charge_excess(draft, charges, part)
+            draft.sweep(rid)
+            draft.put_record(rid, Record(now + lease, undo, charges))
+            draft.save()
+        return [status, now, _ended(drafts)]
 
-    def _renew_one(self, draft: Subject, rid: str, record: Record, part: Part, now: int) -> None:
+    @staticmethod
+    def _charge_excess(draft: Draft, charges: tuple[Charge, ...], part: Part) -> tuple[Charge, ...]:
         name = part.policy.account
-        charges = record.of(name)
-        excess = part.amount - sum(charge.amount for charge in charges)
-        if not charges or excess <= 0:
-            return
-        at = draft.charge(rid, name, excess, now, remember=True)
-        if len(charges) < 4:
-            record.charges.append(Charge(name, excess, at))
-        else:
-            charges[-1].amount += excess
-            draft.histories[name].exact = False
+        mine = [index for index, charge in enumerate(charges) if charge.name == name]
+        excess = part.amount - sum(charges[index].amount for index in mine)
+        if not mine or excess <= 0:
+            return charges
+        new = draft.charge(name, excess, remember=True)
+        if len(mine) < EXTRAS:
+            return (*charges, new)
+        draft.later.append(draft.stored[name].history.doubt)
+        last = charges[mine[-1]]
+        both = replace(last, amount=last.amount + excess, spent=last.spent + new.spent)
+        return (*charges[: mine[-1]], both, *charges[mine[-1] + 1 :])
 
-    def reset(self, now: int, parts: list[Part]) -> list[object]:
-        drafts = self._drafts(parts, now)
-        for key, draft in drafts.items():
-            for name in [name for name in draft.loaded if name in draft.accounts]:
-                one = draft.accounts[name]
-                one.reset(now)
-                if one.algorithm is not Algorithm.CONCURRENCY:
-                    draft.note(name, "reset", one.time, None)
-            if draft.exists:
-                kept = self.subjects[key]
-                for name in draft.loaded:
-                    if draft.accounts[name].algorithm is Algorithm.CONCURRENCY:
-                        draft.accounts[name] = kept.accounts[name]
-                self.subjects[key] = draft
-        return ["reset", now, self._lost(drafts), 0, 0, *self._charged(drafts, parts)]
+    def reset(self, now: int, *, around: int, parts: Sequence[Part]) -> list[object]:
+        drafts = self._open(now, around, parts)
+        if drafts is None:
+            return ["stale", now]
+        draft = drafts[parts[0].subject]
+        for hear in draft.later:
+            hear()
+        for name, new in draft.stored.items():
+            if name in draft.subject.stored and new.account.algorithm is not Algorithm.CONCURRENCY:
+                anew = max(now, new.account.time) + 1
+                new.account.reset(now)
+                new.history.note("reset", new.account.time)
+                if new.account.time < anew:
+                    new.history.doubt()
+                draft.subject.stored[name] = new
+        return self._answer("reset", drafts, parts)
 
-    def peek(self, now: int, parts: list[Part]) -> list[object]:
-        drafts = self._drafts(parts, now)
-        entries = [draft.entries for draft in drafts.values()]
-        return ["seen", now, self._lost(drafts), entries[0], 0, *self._charged(drafts, parts)]
+    def peek(self, now: int, *, around: int, parts: Sequence[Part]) -> list[object]:
+        drafts = self._open(now, around, parts)
+        if drafts is None:
+            return ["stale", now]
+        _, blocked, over = self._obey(drafts, parts, now)
+        entries = drafts[parts[0].subject].entries
+        return self._answer("seen", drafts, parts, entries, blocked, over)
+
+    def rule(self, now: int, key: str, name: str, until: int, limit: int, capacity: int) -> list[object]:
+        subject = self.subject(key)
+        if until == 0:
+            subject.rules.pop(name, None)
+            return ["ruled", now]
+        subject.rules[name] = until, limit, capacity
+        subject.ruled = max(subject.ruled, until)
+        if until > subject.expires:
+            subject.live(until + SLACK, now)
+        return ["ruled", now]
+
+
+def _ended(drafts: dict[str, Draft]) -> int:
+    return sum(draft.ended for draft in drafts.values())
+
+
+def _status(
+    record: Record | None, marker: Record | None, verb: str, first: int, now: int, forget: int
+) -> str:
+    if record:
+        return "settled"
+    if marker:
+        return "corrected" if marker.charges else "again"
+    if verb == "release" or not first:
+        return "again"
+    return "charged" if now <= forget else "forgotten"

@@ -14,7 +14,7 @@ from service.domain.limit_headers import blocked, limit_headers, refusal
 from service.domain.limits import LimitOptions as Options
 from service.domain.limits import claims, limits_by_plan, reserved
 from service.domain.local import needing_ledger, without_ledger
-from service.domain.policy import Claim, Verdict
+from service.domain.policy import Claim, Policy, Verdict
 from service.domain.subject import SubjectKeys, user_of
 from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
@@ -71,6 +71,7 @@ class RateLimitAiTokens:
 
     def _obey(self, exchange: Exchange, verdict: Verdict, tokens: int) -> None:
         exchange.adds += limit_headers(verdict, remaining_header=self._options.remaining_header)
+        exchange.notes |= _decided_on(verdict)
         shadow = [claim.policy.name for claim in verdict.in_shadow()]
         for name in shadow:
             self._metrics.refused(name, "limit", enforced=False)
@@ -126,3 +127,18 @@ class RateLimitAiTokens:
 
 def _id(exchange: Exchange) -> str:
     return exchange.credential.id if exchange.credential else ""
+
+
+def _decided_on(verdict: Verdict) -> dict[str, object]:
+    """For the log: the ledger's ms, what stands charged, and a capacity that is not the policy's own."""
+    standings = [(one.claim.policy, one) for one in verdict.standings()]
+    charged = {policy.name: _in_its_unit(policy, one.charged) for policy, one in standings}
+    facts: dict[str, object] = {"decided": verdict.now, "charged": charged}
+    other = [(policy, one) for policy, one in standings if one.capacity != policy.capacity]
+    if other:
+        facts["capacity"] = {policy.name: _in_its_unit(policy, one.capacity) for policy, one in other}
+    return facts
+
+
+def _in_its_unit(policy: Policy, units: int) -> int | float:
+    return units / policy.unit if units % policy.unit else units // policy.unit

@@ -18,6 +18,7 @@ from service.domain.address import proxies
 from service.domain.api import DefinitionError
 from service.domain.exchange import Exchange
 from service.domain.learning import COLD
+from service.domain.policies import PolicyOptions
 from service.domain.subject import subject_key
 from service.domain.tokens import Tokenizer
 from service.domain.usage import Estimate
@@ -469,6 +470,36 @@ async def test_a_caller_that_an_operator_has_blocked_is_told_so_and_it_is_counte
         assert (client.status, client.error["code"]) == (403, "subject_blocked")
         assert (await asked(built, user="bob")).status == 200
         assert built.metric("weir_refusals_total", policy="tokens", reason="blocked", enforced="true") == 1
+
+
+async def test_what_was_decided_is_logged_with_the_numbers_it_was_decided_on(
+    world: Built, store_url: str
+) -> None:
+    tokens = {**PER_USER, "limit": 1000}
+    cost = {
+        "name": "cost",
+        "per": [],
+        "limit": 9,
+        "window": "365d",
+        "count": "cost",
+        "algorithm": "fixed-window",
+    }
+    cost["weights"] = {"*": {"prompt": 0.25, "completion": 0}}
+    async with Model([USED]) as model, world(model.url, tokens, cost) as built:
+        await asked(built, max_tokens=80, user="alice")
+        values = {"credential": "key-" + built.tools.digest(KEY)[:16], "user": "alice"}
+        wire = open_wire(store_url, scripts.load(), connections=1)
+        subject = subject_key(("credential", "user"), values, built.tools.digest)
+        account = PolicyOptions(**tokens).policy().account
+        await Subjects(wire).allow(subject, account, 2**52, limit=50_000, capacity=60_500)
+        await wire.close()
+        await asked(built, max_tokens=80, user="alice")
+    granted, refused = built.records("exchange.response")
+    assert granted["charged"] == {"tokens": 88, "cost": 2}
+    assert "capacity" not in granted
+    assert refused["charged"] == {"tokens": 16, "cost": 2.25}
+    assert refused["capacity"] == {"tokens": 60.5}
+    assert 0 <= refused["decided"] - granted["decided"] < 60_000
 
 
 async def test_what_asks_for_no_completion_is_not_limited(world: Built) -> None:

@@ -102,7 +102,7 @@ def _options(
     if not isinstance(policies, list) or not all(isinstance(policy, dict) for policy in policies):
         return None  # which is a fault of the step's
     entries = list(_entries(policies, said))
-    faults = list(_misfits(said, {policy.get("name") for policy in policies}))
+    faults = list(_misfits(said, [policy.get("name") for policy in policies]))
     for within, message in faults:
         document.fault((*at, *within), message)
     if faults:

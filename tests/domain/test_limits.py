@@ -1,9 +1,14 @@
 """Limits: which policies apply to whom, what reserves where nothing is declared, and what fits nobody."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.domain.api import Api, DefinitionError, parse
 from service.domain.chat import Chat
@@ -27,7 +32,11 @@ components: {schemas: {Request: {type: object}}}
 
 
 def read(text: str) -> Api:
-    return parse(text + REST, file="weir.yaml", variables={}, steps={"rate-limit-ai-tokens": LimitOptions})
+    return decoded(text + REST)
+
+
+def decoded(text: str) -> Api:
+    return parse(text, file="weir.yaml", variables={}, steps={"rate-limit-ai-tokens": LimitOptions})
 
 
 @pytest.mark.parametrize("path", sorted(DEFINITIONS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -129,6 +138,38 @@ def test_what_is_wrong_with_a_plan_as_a_whole_is_said_of_the_plan() -> None:
         "weir.yaml:20:25: x-weir.flows.request[0].rate-limit-ai-tokens.missing-user: "
         "expected 'share' or 'refuse', not false",
     ]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 3) | st.sampled_from(["minute", "pro", "gpt*", "1m", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["name", "when", "plan", "limit", "user", "minute"]), inner, max_size=3
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_whatever_stands_where_in_a_definition_it_is_good_or_told(data: st.DataObject) -> None:
+    """A name that is a list, beside plans, was no error but a fault of ours."""
+    document = yaml.safe_load(GOOD + REST)
+    node = document["x-weir"]
+    while True:
+        key = data.draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.integers(0, 5)) == 0:
+            break
+        node = node[key]
+    node[key] = data.draw(JSON)
+    errors = []
+    try:
+        decoded(json.dumps(document))
+    except DefinitionError as refused:
+        errors = refused.errors
+    assert all(re.match(r"weir.yaml:\d+:\d+: .*expected ", error) for error in errors)
 
 
 # What applies -------------------------------------------------------------------------------------

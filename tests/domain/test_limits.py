@@ -155,7 +155,6 @@ JSON = st.recursive(
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_whatever_stands_where_in_a_definition_it_is_good_or_told(data: st.DataObject) -> None:
-    """A name that is a list, beside plans, was no error but a fault of ours."""
     document = yaml.safe_load(GOOD + REST)
     node = document["x-weir"]
     while True:

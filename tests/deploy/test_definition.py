@@ -175,6 +175,6 @@ def test_the_gateway_s_part_is_what_the_readme_promises() -> None:
     assert steps == ["header", "log", "json-schema-validation", "rate-limit-ai-tokens"]
     assert weir["flows"]["response"] == [{"log": {}}]
     assert [policy["name"] for policy in policies] == [
-        *("user-minute", "user-calls", "user-streams", "key-minute", "everyone-minute")
+        *("user-minute", "user-month", "user-calls", "user-streams", "key-minute", "everyone-minute")
     ]
     assert all("credential" in policy["per"] for policy in policies if "user" in policy["per"])

@@ -14,6 +14,7 @@ import redis
 
 from service.__main__ import main
 from service.adapters.ledger import Ledger, Reservation, scripts
+from service.adapters.ledger.embedded import server_program
 from service.adapters.ledger.subjects import Subjects
 from service.adapters.ledger.wire import open_wire
 from service.app import digester
@@ -25,7 +26,6 @@ from service.domain.usage import Usage
 from service.quota.top import Highest, Place
 from service.settings import inherited
 from tests.adapters.ledger.servers import Nodes
-from tests.conftest import engines
 from tests.world import CALLS, KEY, TOGETHER, TOKENS, Model, World, becomes, definition, whole
 
 DIGEST_KEY = "a digest key of the tests"  # the worlds' own
@@ -217,7 +217,7 @@ async def test_what_a_real_request_is_charged_is_shown(
 async def test_people_see_a_table(quota: Operator, gateway: Gateway) -> None:
     await gateway.ask(600, BY_USER, STREAMS)
     await quota("set", WHO, "user=alice", "by-user", "5000")
-    said = await quota("show", WHO, "user=alice")
+    said = await quota("show", "user=alice", WHO)
     assert (said.code, said.complaints) == (0, "")
     first, head, by_user, streams = said.text.splitlines()
     assert first == f"{digest_of(WHO, 'user=alice')}, reservations and markers: 1"
@@ -365,6 +365,7 @@ async def test_a_rule_lasts_as_long_as_is_said(
         ("by-key", "1.5"),
         ("by-key", "1e3"),
         ("by-key", str(10**12 + 1)),
+        ("bursting", str(10**12)),
         ("cost", "0.0000001"),
         ("cost", "0"),
         ("cost", str(10**9 + 1)),
@@ -373,12 +374,16 @@ async def test_a_rule_lasts_as_long_as_is_said(
 async def test_a_limit_is_one_that_the_definition_could_have(
     quota: Operator, policy: str, limit: str
 ) -> None:
+    quota.deploy(*ALL, {**BY_KEY, "name": "bursting", "burst": "1000%"})
     said = await quota("set", "model=gpt-4o" if policy == "cost" else WHO, policy, limit)
     assert (said.code, said.text) == (2, "")
-    kind = (
-        "a number from 0.000001 to 1000000000 of at most 6 decimals" if policy == "cost" else "a whole number"
-    )
-    assert said.complaints.startswith(f"LIMIT: expected {kind}")
+    kind, most = "whole number", 10**12
+    if policy == "cost":
+        kind, most = "number of at most 6 decimals", 10**9
+    elif policy == "bursting":
+        most = (2**52 - 1) // 11_000
+    expected = f"LIMIT: expected a {kind} above 0 and up to {most}, or default, not {limit!r}\n"
+    assert said.complaints == expected
 
 
 # -- reset -----------------------------------------------------------------------------------------------
@@ -508,22 +513,52 @@ async def test_the_top_heeds_other_limits_and_what_has_drained(
     quota: Operator, gateway: Gateway, store_url: str
 ) -> None:
     bucket = {**BY_KEY, "name": "bucket", "algorithm": "leaky-bucket", "window": "1s"}
-    quota.deploy(BY_USER, bucket)
-    await gateway.use(500, BY_USER, user="alice")
+    before, behind = ({**BY_USER, "name": name, "limit": 2000} for name in ("before", "behind"))
+    quota.deploy(before, BY_USER, behind, bucket)
+    await gateway.use(500, before, BY_USER, behind, user="alice")
     await gateway.use(20, BY_USER, user="bob")
     await quota("set", WHO, "user=bob", "by-user", "25")
-    await gateway.use(3, bucket)
-    await quota("set", WHO, "bucket", "1000000")
+    await gateway.use(10, BY_USER, user="carol")
+    await quota("set", WHO, "user=carol", "by-user", "10", "--for", "1s")
+    await gateway.ask(999, bucket)
     with redis.Redis.from_url(store_url) as store:  # a second must pass by the server's own clock
-        (began, micros) = store.time()
-        await becomes(lambda: store.time() > (began + 1, micros), "the next second")
+        seconds, micros = store.time()
+        await becomes(lambda: store.time() > (seconds + 1, micros + 1000), "the next second")
     said = await quota("top", "--json")
     shares = [(one["subject"], one["limit"], one["share"]) for one in said.json["subjects"]]
     assert shares == [
         (digest_of(WHO, "user=bob"), 25, 0.8),
         (digest_of(WHO, "user=alice"), 1000, 0.5),
+        (digest_of(WHO, "user=carol"), 1000, 0.01),
     ]
-    assert said.json["looked_at"] == 3
+    assert said.json["looked_at"] == 4
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {**BY_KEY, "algorithm": "leaky-bucket"},
+        {**BY_KEY, "algorithm": "sliding-window"},
+        {**BY_KEY, "algorithm": "fixed-window"},
+        {**BY_KEY, "algorithm": None, "window": "year", "timezone": "Asia/Tokyo", "starts": "04-01"},
+        {"name": "by-key", "per": ["credential"], "limit": 8, "count": "concurrent-requests"},
+    ],
+    ids=lambda policy: policy.get("algorithm") or policy.get("window", "concurrency"),
+)
+async def test_the_top_counts_as_the_ledger_does(
+    quota: Operator, gateway: Gateway, policy: Mapping[str, Any]
+) -> None:
+    quota.deploy(policy)
+    _, first = await gateway.open(500, policy)
+    await gateway.ask(100, policy)  # so that there are low levels behind the account
+    shown = (await quota("show", "--json", WHO)).policy("by-key")
+    (top,) = (await quota("top", "--json")).json["subjects"]
+    assert (top["charged"], top["limit"]) == (shown["charged"], shown["limit"])
+    assert shown["charged"] == (2 if shown["count"] == "concurrent-requests" else 600)
+    assert (await quota("show", WHO)).text.splitlines()[2].split()[1] == str(shown["charged"])
+    await gateway.settle(first, 30)
+    (top,) = (await quota("top", "--json")).json["subjects"]
+    assert top["charged"] == (1 if shown["count"] == "concurrent-requests" else 130)
 
 
 async def test_an_empty_ledger_has_no_top(quota: Operator, store_url: str) -> None:
@@ -562,7 +597,7 @@ def test_no_more_is_held_than_is_asked_for() -> None:
 
 
 async def test_on_a_cluster_every_master_is_asked(quota: Operator, tmp_path: Path) -> None:
-    nodes = Nodes(engines()[0], tmp_path)
+    nodes = Nodes(server_program(), tmp_path)
     try:
         await asyncio.to_thread(nodes.start)
         quota.environment.setenv("REDIS_URL", nodes.url)
@@ -664,6 +699,11 @@ async def test_a_ledger_that_is_away_is_told(quota: Operator, tmp_path: Path) ->
         assert (said.code, said.text) == (1, "")
         assert said.complaints.startswith("the ledger is away: ")
         assert str(tmp_path) not in said.complaints
+
+
+async def test_a_keys_file_that_the_definition_does_not_use_is_not_read(quota: Operator) -> None:
+    quota.give_plan("ann", "a-plan-of-another-definition")
+    assert (await quota("show", "--json", WHO)).json["plan"] == ""
 
 
 async def test_a_bad_definition_or_keys_file_is_told(quota: Operator) -> None:

@@ -99,15 +99,10 @@ class Desk:
 
 
 def _limit(policy: Policy, text: str) -> int | Decimal:
-    """A limit as the definition would have it."""
-    costs = policy.count is Count.COST
-    if re.fullmatch(r"[0-9]{1,13}(\.[0-9]{1,6})?" if costs else r"[0-9]{1,13}", text):
-        limit = Decimal(text) if costs else int(text)
-        if 0 < limit <= (MOST_COST if costs else MOST) and replace(policy, limit=limit).capacity < EXACT:
-            return limit
-    kind = (
-        f"a number from 0.000001 to {MOST_COST} of at most 6 decimals"
-        if costs
-        else f"a whole number from 1 to {MOST}"
-    )
-    raise Misasked(f"LIMIT: expected {kind}, or default, not {text!r}")
+    """A limit as the definition would have it, with the policy's own burst."""
+    costs, number = policy.count is Count.COST, r"[0-9]{1,13}"
+    most = min(MOST_COST if costs else MOST, (EXACT - 1) * 100 // (100 + policy.burst) // policy.unit)
+    if re.fullmatch(rf"{number}(\.[0-9]{{1,6}})?" if costs else number, text) and 0 < Decimal(text) <= most:
+        return Decimal(text) if costs else int(text)
+    kind = "number of at most 6 decimals" if costs else "whole number"
+    raise Misasked(f"LIMIT: expected a {kind} above 0 and up to {most}, or default, not {text!r}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from service.domain.account import Account, Algorithm
 
 _ACCOUNT = struct.Struct(">Bdddddd")  # these as in lua/account.lua
-_LOW = struct.Struct(">dd")
 _RULE = struct.Struct(">ddd")
 _KINDS = {
     1: Algorithm.LEAKY_BUCKET,
@@ -30,15 +29,17 @@ class Rule:
 
 
 def account(value: object) -> Account | None:
-    """The account that is written in a field, as of when it was; None where there is none to be read."""
-    if not isinstance(value, bytes) or len(value) < _ACCOUNT.size or (len(value) - _ACCOUNT.size) % _LOW.size:
+    """The account that is written in a field, as of when it was; None where there is none to be read.
+
+    Its lows are left out: nobody gives anything back here.
+    """
+    if not isinstance(value, bytes) or len(value) < _ACCOUNT.size:
         return None
     kind, *numbers = _ACCOUNT.unpack_from(value)
     if kind not in _KINDS:
         return None
     charged, time, limit, window, start, before = map(int, numbers)
-    lows = [(int(when), int(level)) for when, level in _LOW.iter_unpack(value[_ACCOUNT.size :])]
-    return Account(_KINDS[kind], limit, window, time, start, charged, before, lows)
+    return Account(_KINDS[kind], limit, window, time, start, charged, before)
 
 
 def rule(value: object) -> Rule | None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
@@ -83,7 +84,8 @@ async def _batches(
 
 async def _ask_each(connection: AbstractConnection, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     """The answers to commands that go in one write; None where one is refused, as of a key that has moved."""
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+    await connection.send_packed_command(packed, check_health=False)
     answers = []
     for _ in commands:
         try:

@@ -1,7 +1,6 @@
 """What the tests of the ledger share: a server each may freeze, kill and start again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -10,11 +9,10 @@ from service.adapters.ledger.embedded import EmbeddedStore
 from tests.conftest import engines
 
 
-@pytest.fixture(params=engines(), ids=lambda program: program.name)
+@pytest.fixture(params=engines())
 def store(request: pytest.FixtureRequest) -> Iterator[EmbeddedStore]:
     """A server of the test's own, of each engine in turn."""
-    program: Path = request.param
-    with EmbeddedStore(program) as store:
+    with EmbeddedStore(engines()[request.param]) as store:
         yield store
 
 

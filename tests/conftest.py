@@ -17,7 +17,6 @@ from service.app import load_tokenizer
 from service.domain.tokens import Tokenizer
 from service.simulator import application
 
-
 settings.register_profile("soak", max_examples=5_000)  # --hypothesis-profile=soak tests/lua/test_machine.py
 
 

@@ -3,11 +3,14 @@
 import pytest
 
 from service.domain.account import Algorithm
+from service.domain.calendar import Calendar, Unit
 from service.domain.policy import Count, Policy
 from tests.lua.calls import START, Calls, of
 
 BUCKET = Policy(name="bucket", per=(), limit=100, window=10_000)  # drains ten a second
 WINDOW = Policy(name="window", per=(), limit=100, window=10_000, algorithm=Algorithm.FIXED_WINDOW)
+SLIDING = Policy(name="sliding", per=(), limit=100, window=10_000, algorithm=Algorithm.SLIDING_WINDOW)
+DAY = Policy(name="day", per=(), limit=100, algorithm=Algorithm.FIXED_WINDOW, calendar=Calendar(Unit.DAY))
 STREAMS = Policy(
     name="streams", per=(), limit=2, window=0, algorithm=Algorithm.CONCURRENCY, count=Count.CONCURRENT
 )
@@ -53,7 +56,7 @@ def test_what_ended_is_not_renewed(calls: Calls) -> None:
 # -- reset ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", [WINDOW, BUCKET], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [WINDOW, BUCKET, SLIDING, DAY], ids=lambda policy: policy.name)
 def test_what_was_admitted_before_a_reset_gives_nothing_back_after(calls: Calls, policy: Policy) -> None:
     calls.reserve(START, "before", of(policy, 60))
     assert calls.reset(START, of(policy, 0)).tokens == (0,)
@@ -63,12 +66,27 @@ def test_what_was_admitted_before_a_reset_gives_nothing_back_after(calls: Calls,
 
 def test_a_reset_leaves_what_is_open_and_when_it_ends(calls: Calls) -> None:
     calls.reserve(START, "r", of(WINDOW, 60), of(STREAMS, 1))
-    ends = calls.server.pexpiretime("w1:{alice}")
+    _, lives_set = calls.everything()
     assert calls.reset(START, of(WINDOW, 0), of(STREAMS, 0)).tokens == (0, 1)
-    assert calls.server.pexpiretime("w1:{alice}") == ends
+    assert calls.everything()[1] == lives_set
     assert calls.server.hexists("w1:{alice}", "~r")
+
+
+def test_a_reset_forgets_the_window_before_too(calls: Calls) -> None:
+    calls.reserve(START, "r", of(SLIDING, 60))
+    assert calls.reset(START + 10_000, of(SLIDING, 0)).tokens == (0,)
+    assert calls.settle(START + 10_001, "r", of(SLIDING, 10)).tokens == (0,)
+
+
+def test_after_a_reset_in_the_last_millisecond_of_a_window_the_window_still_ends(calls: Calls) -> None:
+    last = START + 9_999
+    calls.reserve(last, "before", of(WINDOW, 60))
+    calls.reset(last, of(WINDOW, 0))
+    assert calls.reserve(last, "after", of(WINDOW, 40)).tokens == (40,)
+    assert calls.settle(last, "before", of(WINDOW, 10)).tokens == (40,)
+    assert calls.peek(last + 1, of(WINDOW, 0)).tokens == (0,)
 
 
 def test_a_reset_of_nobody_makes_nobody(calls: Calls) -> None:
     calls.reset(START, of(WINDOW, 0), of(STREAMS, 0))
-    assert calls.everything() == {}
+    assert calls.everything()[0] == {}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 import redis
@@ -11,12 +12,22 @@ from hypothesis import strategies as st
 
 from service.adapters.ledger.embedded import EmbeddedStore
 from service.domain.account import NEVER, Algorithm
+from service.domain.calendar import Calendar, Unit
 from service.domain.policy import Count, Policy
-from tests.lua.calls import LEASE, START, Calls, of
+from tests.lua.calls import LEASE, START, Calls, layout, of, own_calendar
 
 BUCKET = Policy(name="bucket", per=(), limit=100, window=10_000)  # drains ten a second
 BURST = Policy(name="burst", per=(), limit=100, window=10_000, burst=20)
 WINDOW = Policy(name="window", per=(), limit=100, window=10_000, algorithm=Algorithm.FIXED_WINDOW)
+SLIDING = Policy(name="sliding", per=(), limit=100, window=10_000, algorithm=Algorithm.SLIDING_WINDOW)
+DAY = Policy(
+    name="day",
+    per=(),
+    limit=100,
+    algorithm=Algorithm.FIXED_WINDOW,
+    calendar=Calendar(Unit.DAY, "Asia/Kolkata"),
+)
+COST = Policy(name="cost", per=(), limit=Decimal("0.25"), window=1_000, count=Count.COST)
 CALLS = Policy(name="calls", per=(), limit=2, window=10_000, count=Count.REQUESTS)
 STREAMS = Policy(
     name="streams", per=(), limit=2, window=0, algorithm=Algorithm.CONCURRENCY, count=Count.CONCURRENT
@@ -24,6 +35,8 @@ STREAMS = Policy(
 SHADOW = Policy(name="shadow", per=(), limit=100, window=10_000, enforce=False)
 BOB = "w1:{bob}"
 UNITS = 1000  # thousandths of a token
+assert DAY.calendar
+DAY_LEFT = DAY.calendar.boundaries(START)[1] - START  # ms
 
 # now (ms after START), amount, granted, charged after, wait in ms (0: granted; NEVER)
 Row = tuple[int, float, bool, float, int]
@@ -66,6 +79,45 @@ TABLES: list[tuple[Policy, list[Row]]] = [
         ],
     ),
     (
+        SLIDING,
+        [
+            (0, 60, True, 60, 0),
+            (9_999, 41, False, 60, 168),  # until 59 of the 60 count: a sixtieth of the next window
+            (10_000, 41, False, 60, 167),
+            (12_500, 55, True, 100, 0),  # 45 of before count yet
+            (12_500, 1, False, 100, 167),
+            (19_999, 45.001, False, 55.006, 2),
+            (19_999, 45, False, 55.006, 1),
+            (20_000, 45, True, 100, 0),
+            (20_000, 1, False, 100, 182),  # 10 s of a fifty-fifth, rounded up
+            (50_000, 100, True, 100, 0),
+            (50_000, 1, False, 100, 10_100),
+            (50_000, 100, False, 100, 20_000),
+            (50_000, 101, False, 100, NEVER),
+        ],
+    ),
+    (
+        DAY,
+        [
+            (0, 60, True, 60, 0),
+            (1, 41, False, 60, DAY_LEFT - 1),
+            (DAY_LEFT - 1, 41, False, 60, 1),
+            (DAY_LEFT - 1, 101, False, 60, NEVER),
+            (DAY_LEFT, 100, True, 100, 0),
+            (DAY_LEFT, 1, False, 100, DAY.window),
+            (DAY_LEFT + DAY.window, 100, True, 100, 0),
+        ],
+    ),
+    (
+        COST,
+        [
+            (0, 0.000001, True, 0.000001, 0),
+            (0, 0.25, False, 0.000001, 1),
+            (1, 0.25, True, 0.25, 0),
+            (1, 0.000001, False, 0.25, 1),
+        ],
+    ),
+    (
         CALLS,
         [
             (0, 1, True, 1, 0),
@@ -100,7 +152,8 @@ TABLES: list[tuple[Policy, list[Row]]] = [
 def test_the_table(calls: Calls, policy: Policy, rows: list[Row]) -> None:
     for number, (after, amount, granted, charged, wait) in enumerate(rows):
         answer = calls.reserve(START + after, f"r{number}", of(policy, amount))
-        assert (answer.status == "granted", answer.tokens, answer.wait) == (granted, (charged,), wait), number
+        told = (answer.status == "granted", answer.charged, answer.wait)
+        assert told == (granted, (of(policy, charged).amount,), wait), number
         assert answer.refusing == (0 if granted else 1)
 
 
@@ -114,7 +167,9 @@ def test_all_subjects_grant_or_none_is_charged(calls: Calls) -> None:
     assert answer.tokens == (5, 5, 100)
 
 
-@pytest.mark.parametrize("policy", [BUCKET, WINDOW, CALLS, STREAMS], ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    "policy", [BUCKET, WINDOW, SLIDING, DAY, CALLS, STREAMS], ids=lambda policy: policy.name
+)
 def test_a_refusal_changes_nothing(calls: Calls, policy: Policy) -> None:
     calls.reserve(START, "first", of(policy, policy.limit), of(SHADOW, 7))
     before = calls.everything()
@@ -152,7 +207,7 @@ AMOUNTS = st.lists(st.integers(1, 70_000), min_size=1, max_size=8)
     limit=st.integers(1, 500),
     window=st.integers(1_000, 90_000),
     burst=st.sampled_from([0, 50]),
-    fixed=st.booleans(),
+    algorithm=st.sampled_from([Algorithm.LEAKY_BUCKET, Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW]),
     amounts=AMOUNTS,
     steps=st.lists(st.integers(0, 30_000), min_size=8, max_size=8),
 )
@@ -161,13 +216,12 @@ def test_the_wait_told_is_enough_and_hardly_more(
     limit: int,
     window: int,
     burst: int,
-    fixed: bool,
+    algorithm: Algorithm,
     amounts: Sequence[int],
     steps: Sequence[int],
 ) -> None:
     """Enough to the millisecond; and not longer than one thousandth of a token takes to drain."""
     calls.server.flushall()
-    algorithm = Algorithm.FIXED_WINDOW if fixed else Algorithm.LEAKY_BUCKET
     policy = Policy(name="p", per=(), limit=limit, window=window, burst=burst, algorithm=algorithm)
     calls = Calls(calls.server)
     now = START
@@ -175,7 +229,7 @@ def test_the_wait_told_is_enough_and_hardly_more(
         part = of(policy, min(amount, policy.capacity) / UNITS)
         answer = calls.reserve(now, f"r{number}", part, lease=10**9)
         if answer.status == "refused":
-            coarse = 0 if fixed else -(-window // (limit * UNITS))
+            coarse = -(-window // (limit * UNITS)) if algorithm is Algorithm.LEAKY_BUCKET else 0
             early = calls.reserve(now + answer.wait - 1 - coarse, f"e{number}", part, lease=10**9)
             assert answer.wait <= coarse or early.status == "refused"
             now += answer.wait
@@ -223,12 +277,12 @@ async def test_of_200_at_once_exactly_those_that_fit_are_granted(
     day = Policy(name="day", per=(), limit=1000, window=86_400_000, algorithm=Algorithm.FIXED_WINDOW)
     script = Calls(server).scripts.reserve
     clients = [redis.asyncio.Redis.from_url(engine.url, single_connection_client=True) for _ in range(8)]
-    policy = [1, day.account, str(day.algorithm), 1_000_000, 1_000_000, day.window, 7_000, 1]
+    keys, last = layout([of(day, 7)], own_calendar(START))
     try:
         answers = await asyncio.gather(
             *(
                 clients[number % 8].evalsha(
-                    script.sha, 1, "w1:{alice}", "", 2**52, f"r{number}", LEASE, "k", *map(str, policy)
+                    script.sha, 1, *keys, "", 2**52, f"r{number}", str(LEASE), "0", *last
                 )
                 for number in range(200)
             )

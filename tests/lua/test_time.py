@@ -1,10 +1,11 @@
 """Time, for the scripts: deadlines, leases, drains, clocks that leap, and when a key ends."""
 
+import struct
 from typing import Any
 
 from service.domain.account import Algorithm
 from service.domain.policy import Count, Policy
-from tests.lua.calls import LEASE, START, Calls, of
+from tests.lua.calls import ALICE, LEASE, START, Calls, layout, of, own_calendar
 from tests.lua.model import MARKER
 
 BUCKET = Policy(name="bucket", per=(), limit=100, window=10_000)  # drains ten a second
@@ -17,7 +18,7 @@ STREAMS = Policy(
 
 def test_later_than_it_may_be_carried_out_it_writes_nothing(calls: Calls) -> None:
     assert calls.reserve(START + 1, "r", of(BUCKET, 1), not_after=START).status == "late"
-    assert calls.everything() == {}
+    assert calls.everything()[0] == {}
     assert calls.reserve(START, "r", of(BUCKET, 1), not_after=START).status == "granted"
 
 
@@ -52,7 +53,7 @@ def test_a_lease_that_ended_gives_concurrency_back_and_keeps_the_charge(calls: C
 
 def test_a_lease_that_ended_is_undone_where_the_policy_says_so(calls: Calls) -> None:
     parts = [of(WINDOW, 30), of(STREAMS, 2)]
-    calls.reserve(START, "dead", *parts, lease=3_000, lost="u")
+    calls.reserve(START, "dead", *parts, lease=3_000, undo=True)
     assert calls.reserve(START + 3_000, "r", *parts).tokens == (30, 2)
 
 
@@ -68,11 +69,9 @@ def test_thousands_of_dead_leases_are_cleared_in_bounded_pieces(calls: Calls) ->
     many = Policy(name="many", per=(), limit=5_000, window=0, algorithm=Algorithm.CONCURRENCY)
     with calls.server.pipeline(transaction=False) as pipeline:
         script = calls.scripts.reserve
+        keys, last = layout([of(many, 1)], own_calendar(START))
         for number in range(1_700):
-            policy = (1, many.account, str(many.algorithm), 5_000_000, 5_000_000, 0, 1_000, 1)
-            pipeline.evalsha(
-                script.sha, 1, "w1:{alice}", START, START + 5_000, f"r{number}", 1_000, "k", *policy
-            )
+            pipeline.evalsha(script.sha, 1, *keys, START, START + 5_000, f"r{number}", 1_000, 0, *last)
         pipeline.execute()
     left = []
     for second in range(1, 6):
@@ -138,13 +137,13 @@ def test_every_key_ends_and_its_end_never_comes_nearer(calls: Calls) -> None:
 def test_ended_leases_among_thousands_that_run_are_all_found_in_time(calls: Calls) -> None:
     """A look is bounded; the next one goes on where it stopped."""
     calls.reserve(START, "first", of(STREAMS, 1), lease=10**9)
-    name, (key,) = STREAMS.account, calls.server.keys("*")
-    records: dict[Any, Any] = {
-        f"~live-{number}": f"{START + 10**9} k {name} 1000 {START}" for number in range(7_000)
-    }
-    records |= {f"~dead-{number}": f"{START + 1} k {name} 1000 {START}" for number in range(300)}
-    calls.server.hset(key, mapping={**records, "~": f"{START + 1} 7301 {START + 10**9} 0"})
+    charge = struct.pack(">ddB", 1_000, START, len(STREAMS.account)) + STREAMS.account.encode()
+    live, dead = (struct.pack(">dB", START + stop, 0) + charge for stop in (10**9, 1))
+    fields: dict[Any, Any] = {f"~live-{number}": live for number in range(7_000)}
+    fields |= {f"~dead-{number}": dead for number in range(300)}
+    hint = struct.pack(">dddd", START + 1, 7_301, START + 10**9, 0) + b"0"
+    calls.server.hset(ALICE, mapping={**fields, "~": hint})
     for second in range(2, 12):
         calls.reserve(START + 1_000 * second, "r", of(STREAMS, 5))
-    fields: Any = calls.server.hkeys(key)
-    assert [field for field in fields if field.startswith(b"~dead")] == []
+    left: Any = calls.server.hkeys(ALICE)
+    assert [field for field in left if field.startswith(b"~dead")] == []

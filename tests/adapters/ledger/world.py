@@ -111,6 +111,7 @@ class Wire:
         self.connections = 0
         self.writes = 0  # pieces that came from clients
         self.overhear: Callable[[bytes], object] = len  # told each piece before the server is
+        self.late: dict[bytes, asyncio.Event] = {}  # what says this is carried no sooner than that
         self._carriers: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Wire":
@@ -140,6 +141,8 @@ class Wire:
                 self.writes += 1
                 if self.silent:
                     continue
+                for event in [event for said, event in self.late.items() if said in data]:
+                    await event.wait()
                 self.overhear(data)
                 if self.lose and self.losing in data:
                     self.lose -= 1
@@ -192,3 +195,26 @@ class Split:
         if fault:
             raise fault
         return answer
+
+
+class Clocked:
+    """A link to one server whose time is what the test says, in ms."""
+
+    splits = False
+
+    def __init__(self, url: str, now: int) -> None:
+        self._link = Link(url, lua.load())
+        self.scripts = self._link.scripts
+        self.now = now
+        self.answers: list[str] = []
+        self.warm, self.is_there, self.close = self._link.warm, self._link.is_there, self._link.close
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        assert arguments[0] == ""  # the worker leaves it to the server
+        told = [str(self.now), *arguments[1:]]
+        status, numbers = await self._link.run(script, keys, told, deadline=deadline)
+        if script is not self.scripts.heartbeat:
+            self.answers.append(status)
+        return status, numbers

@@ -537,7 +537,7 @@ async def test_the_top_heeds_other_limits_and_what_has_drained(
 @pytest.mark.parametrize(
     "policy",
     [
-        {**BY_KEY, "algorithm": "leaky-bucket"},
+        {**BY_KEY, "algorithm": "leaky-bucket", "limit": 100_000},
         {**BY_KEY, "algorithm": "sliding-window"},
         {**BY_KEY, "algorithm": "fixed-window"},
         {**BY_KEY, "algorithm": None, "window": "year", "timezone": "Asia/Tokyo", "starts": "04-01"},

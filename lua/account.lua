@@ -140,7 +140,8 @@ local function read_account(text)
     and (window > 0 or kind == OPEN) and window <= LAST) then return nil end
   local account = {
     kind = kind, charged = charged, time = time, limit = limit, window = window, start = start, before = before,
-    lows = nil, amount = 0, capacity = 0, enforced = false, asked = 0, subject = nil, name = nil, fresh = false, over = nil,
+    lows = nil, amount = 0, capacity = 0, enforced = false, asked = 0, subject = nil, name = nil, over = nil,
+    fresh = false,
   }
   if #text > BARE then
     account.lows = {}

@@ -1,19 +1,35 @@
 """Time, for the scripts: deadlines, leases, drains, clocks that leap, and when a key ends."""
 
 import struct
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
 
 from service.domain.account import Algorithm
+from service.domain.calendar import Calendar, Unit
 from service.domain.policy import Count, Policy
 from tests.lua.calls import ALICE, LEASE, START, Calls, layout, of, own_calendar
 from tests.lua.model import MARKER
 
 BUCKET = Policy(name="bucket", per=(), limit=100, window=10_000)  # drains ten a second
 WINDOW = Policy(name="window", per=(), limit=100, window=10_000, algorithm=Algorithm.FIXED_WINDOW)
+DAY = Policy(
+    name="day",
+    per=(),
+    limit=100,
+    algorithm=Algorithm.FIXED_WINDOW,
+    calendar=Calendar(Unit.DAY, "Europe/Berlin"),
+)
 CALLS = Policy(name="calls", per=(), limit=2, window=10_000, count=Count.REQUESTS)
 STREAMS = Policy(
     name="streams", per=(), limit=2, window=0, algorithm=Algorithm.CONCURRENCY, count=Count.CONCURRENT
 )
+
+
+def boundaries(around: int) -> tuple[int, int, int]:
+    return own_calendar(around)(DAY)
 
 
 def test_later_than_it_may_be_carried_out_it_writes_nothing(calls: Calls) -> None:
@@ -147,3 +163,48 @@ def test_ended_leases_among_thousands_that_run_are_all_found_in_time(calls: Call
         calls.reserve(START + 1_000 * second, "r", of(STREAMS, 5))
     left: Any = calls.server.hkeys(ALICE)
     assert [field for field in left if field.startswith(b"~dead")] == []
+
+
+def test_outside_the_boundaries_it_carries_a_call_is_stale_and_does_nothing(calls: Calls) -> None:
+    midnight = boundaries(START)[1]
+    calls.reserve(midnight - 1, "open", of(DAY, 60), of(BUCKET, 1))
+    before = calls.everything()
+    for around in (midnight - 2 * DAY.window - 1, midnight + DAY.window):
+        calls.around = around
+        assert calls.reserve(midnight - 1, "r", of(BUCKET, 1), of(DAY, 1)).status == "stale"
+        assert calls.reserve(midnight - 1, "r", of(DAY, 1)).now == midnight - 1
+        for call in (calls.renew, calls.settle):
+            assert call(midnight - 1, "open", of(DAY, 60), of(BUCKET, 1)).status == "stale"
+        assert calls.peek(midnight - 1, of(DAY, 0)).status == "stale"
+        assert calls.reset(midnight - 1, of(DAY, 0)).status == "stale"
+    assert calls.everything() == before
+
+
+def test_a_call_may_come_a_whole_window_after_its_boundaries_were_worked_out(calls: Calls) -> None:
+    calls.around = START
+    one, midnight, next_one = boundaries(START)
+    assert calls.reserve(one, "first", of(DAY, 60)).tokens == (60,)
+    assert calls.reserve(midnight - 1, "last", of(DAY, 41)).wait == 1
+    assert calls.reserve(midnight, "next", of(DAY, 41)).tokens == (41,)
+    assert calls.reserve(next_one - 1, "end", of(DAY, 100)).wait == 1
+    assert calls.reserve(next_one, "late", of(DAY, 1)).status == "stale"
+
+
+@pytest.mark.parametrize(("date", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])
+def test_a_day_is_as_long_as_its_clocks_make_it(calls: Calls, date: str, hours: int) -> None:
+    start = int(datetime.fromisoformat(date).replace(tzinfo=ZoneInfo("Europe/Berlin")).timestamp()) * 1000
+    end = start + hours * 3_600_000
+    calls.reserve(start, "all", of(DAY, 100))
+    assert calls.reserve(start, "more", of(DAY, 1)).wait == end - start
+    assert calls.reserve(end - 1, "more", of(DAY, 1)).wait == 1
+    assert calls.settle(end - 1, "all", of(DAY, 70)).tokens == (70,)
+    assert calls.reserve(end, "more", of(DAY, 100)).tokens == (100,)
+
+
+def test_a_calendars_lease_met_without_its_policy_lets_no_window_be_had_twice(calls: Calls) -> None:
+    """Brought to a moment of which nobody knew the window, what came just behind it was charged to none."""
+    midnight = boundaries(START)[1]
+    calls.reserve(START, "dead", of(DAY, 100), lease=1_000)
+    calls.reserve(midnight + 1, "other", of(BUCKET, 1))
+    assert calls.reserve(midnight, "all", of(DAY, 100)).tokens == (100,)
+    assert calls.reserve(midnight + 2, "more", of(DAY, 1)).status == "refused"

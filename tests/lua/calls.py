@@ -4,6 +4,7 @@ import dataclasses
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
@@ -56,7 +57,7 @@ class Answer:
         return self.wait
 
 
-def of(policy: Policy, tokens: float, subject: str = ALICE) -> Part:
+def of(policy: Policy, tokens: float | Decimal, subject: str = ALICE) -> Part:
     """So many tokens of a policy, for a subject."""
     return Part(subject, policy, round(tokens * policy.unit))
 
@@ -104,10 +105,10 @@ class Calls:
         around = self.around or (now if isinstance(now, int) else START)
         keys, last = layout(parts, own_calendar(around))
         answer: Any = self.server.evalsha(script.sha, len(keys), *keys, now, *arguments, *last)
-        status, numbers = answer[0].decode(), answer[1:5]
+        now, ended, refusing, wait = [*answer[1:5], 0, 0, 0][:4]
         charged, rules = answer[5 : 5 + len(parts)], iter(answer[5 + len(parts) :])
         limits = tuple(zip(rules, rules, rules, strict=True))
-        return Answer(status, *numbers, charged=tuple(charged), limits=limits)
+        return Answer(answer[0].decode(), now, ended, refusing, wait, tuple(charged), limits)
 
     def reserve(
         self,

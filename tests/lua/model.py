@@ -123,9 +123,11 @@ class Draft:
 
     def load(self, name: str, start: int | None, window: int) -> Account | None:
         """The account that is stored there, brought to now."""
+        if name in self.stored:
+            return self.stored[name].account
         kept = self.subject.stored.get(name)
-        if kept is None or name in self.stored:
-            return kept and self.stored[name].account
+        if kept is None:
+            return None
         one = replace(kept.account, lows=list(kept.account.lows))
         self.stored[name] = replace(kept, account=one)
         seen = one.time

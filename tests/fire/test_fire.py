@@ -48,7 +48,7 @@ POLICIES = [
     scarce("cost", count="cost", limit=3.25, weights=WEIGHTS, **FOR_EVER),
     policy("key-year", "credential", limit=10**6, window="year", timezone="Asia/Tokyo"),
     policy("prompts", "model", limit=20_000, reserve="prompt-only", **FOR_EVER),
-    policy("everyone", "", limit=85_000, **FOR_EVER),
+    policy("everyone", "", limit=60_000, **FOR_EVER),
     policy("together", "", limit=250, count="concurrent-requests"),
     policy("tried", "model", limit=100, enforce=False, **FOR_EVER),
 ]
@@ -60,7 +60,7 @@ MEMORY = Memory(
     ],
     USERS,
 )
-CERTAIN = {"words", "fixed", "calls", "cost"}  # these refuse, however fast everything goes
+CERTAIN = {"calls", "cost"}  # these refuse, however fast or slowly everything goes
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def it_was_right(decision: Decision) -> None:
     """A grant is within every limit, and has been settled; a refusal could not have been a grant."""
     record = decision.record
     assert set(record["charged"]) == {claim.policy.name for claim in decision.claims}
-    for claim in decision.claims:
-        assert not claim.policy.enforce or decision.charged(claim) <= claim.policy.capacity, record
     if decision.granted:
+        for claim in decision.claims:
+            assert decision.charged(claim) <= claim.policy.capacity or not claim.policy.enforce, record
         assert record["settled"] == "settled"
         assert all(record["used"][kind] <= most for kind, most in record["estimate"].items()), record
     else:

@@ -105,10 +105,10 @@ class Calls:
         around = self.around or (now if isinstance(now, int) else START)
         keys, last = layout(parts, own_calendar(around))
         answer: Any = self.server.evalsha(script.sha, len(keys), *keys, now, *arguments, *last)
-        now, ended, refusing, wait = [*answer[1:5], 0, 0, 0][:4]
+        seen, ended, refusing, wait = [*answer[1:5], 0, 0, 0][:4]
         charged, rules = answer[5 : 5 + len(parts)], iter(answer[5 + len(parts) :])
         limits = tuple(zip(rules, rules, rules, strict=True))
-        return Answer(answer[0].decode(), now, ended, refusing, wait, tuple(charged), limits)
+        return Answer(answer[0].decode(), seen, ended, refusing, wait, tuple(charged), limits)
 
     def reserve(
         self,

@@ -32,6 +32,13 @@ def test_what_is_produced_beyond_the_charge_is_charged_as_it_comes(calls: Calls)
     assert calls.settle(START, "r", of(WINDOW, 70)).tokens == (70,)
 
 
+def test_of_what_was_charged_at_several_moments_the_latest_is_given_back_first(calls: Calls) -> None:
+    """As if known: the first ten have drained, and ten more came a second later."""
+    calls.reserve(START, "r", of(BUCKET, 10))
+    assert calls.renew(START + 1_000, "r", of(BUCKET, 40)).tokens == (30,)
+    assert calls.settle(START + 1_000, "r", of(BUCKET, 20)).tokens == (10,)
+
+
 def test_however_often_a_stream_overruns_its_record_stays_small(calls: Calls) -> None:
     calls.reserve(START, "r", of(WINDOW, 1))
     for used in range(2, 60):

@@ -71,8 +71,10 @@ def test_a_blocked_subject_is_told_until_when_and_charged_nothing(calls: Calls) 
 def test_of_two_blocks_the_longer_is_told(calls: Calls) -> None:
     calls.block(START, LATER)
     calls.block(START, LATER + 1, subject=BOB)
-    blocked = calls.reserve(START, "a", of(BUCKET, 1), of(BUCKET, 1, BOB))
-    assert (blocked.refusing, blocked.wait) == (2, LATER + 1)
+    alices, bobs = of(BUCKET, 1), of(BUCKET, 1, BOB)
+    for parts, index in [((alices, bobs), 2), ((bobs, alices), 1)]:
+        blocked = calls.reserve(START, "a", *parts)
+        assert (blocked.refusing, blocked.wait) == (index, LATER + 1)
 
 
 def test_a_block_that_is_taken_back_lets_pass(calls: Calls) -> None:
@@ -97,6 +99,12 @@ def test_a_rule_of_nobody_lives_until_its_end_and_what_is_taken_back_makes_nobod
     assert lives > 10**8
     calls.reserve(START, "a", of(BUCKET, 1))
     assert calls.server.pttl(ALICE) > 10**8
+
+
+def test_a_rule_outlives_a_shorter_one_that_came_later(calls: Calls) -> None:
+    calls.override(START, WINDOW, LATER, 10_000)
+    calls.block(START, LATER - 1_000)
+    assert calls.reserve(LATER - 1, "a", of(WINDOW, 11)).status == "refused"
 
 
 def test_a_rule_keeps_what_is_open(calls: Calls) -> None:

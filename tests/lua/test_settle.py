@@ -1,5 +1,7 @@
 """settle: a charge becomes what was used, once, as if it had been known at admission."""
 
+import dataclasses
+
 import pytest
 
 from service.domain.account import Algorithm
@@ -112,6 +114,31 @@ def test_what_one_gives_back_another_cannot_give_back_again(calls: Calls) -> Non
     assert calls.settle(START + 5_000, "b", of(BUCKET, 20)).tokens == (60,)
 
 
+def test_of_two_admitted_in_one_millisecond_neither_is_the_others_lowest_level(calls: Calls) -> None:
+    calls.reserve(START, "a", of(BUCKET, 10), lease=OPEN)
+    calls.reserve(START, "b", of(BUCKET, 60), lease=OPEN)
+    assert calls.settle(START, "b", of(BUCKET, 0)).tokens == (10,)
+
+
+def test_of_more_low_levels_than_are_kept_the_lower_and_the_later_stay(calls: Calls) -> None:
+    """40, 40.5, 41 and so on: the first two become one, of 40."""
+    wide = dataclasses.replace(BUCKET, limit=1_000, window=100_000)
+    calls.reserve(START, "a", of(wide, 50), lease=OPEN)
+    for number in range(20):
+        now = START + 1_000 + 50 * number
+        calls.reserve(now, f"b{number}", of(wide, 1 + number), lease=OPEN)
+    charged = calls.peek(now, of(wide, 0)).tokens[0]
+    assert calls.settle(now, "a", of(wide, 0)).tokens == (charged - 40,)
+
+
+def test_what_a_sliding_window_gives_back_is_of_its_own_window(calls: Calls) -> None:
+    calls.reserve(START, "a", of(SLIDING, 60), lease=OPEN)
+    calls.reserve(START + 19_000, "b", of(SLIDING, 50), lease=OPEN)
+    calls.reserve(START + 20_000, "c", of(SLIDING, 5), lease=OPEN)
+    assert calls.settle(START + 20_000, "a", of(SLIDING, 0)).tokens == (55,)
+    assert calls.settle(START + 20_000, "b", of(SLIDING, 20)).tokens == (25,)
+
+
 def test_requests_and_streams_are_settled_too(calls: Calls) -> None:
     calls.reserve(START, "r", of(CALLS, 1), of(STREAMS, 1))
     assert calls.settle(START, "r", of(CALLS, 1), of(STREAMS, 0)).tokens == (1, 0)
@@ -177,6 +204,12 @@ def test_after_the_lease_was_undone_what_was_used_is_charged(calls: Calls) -> No
 def test_a_lease_nobody_looked_at_is_settled_as_if_alive(calls: Calls) -> None:
     calls.reserve(START, "r", of(BUCKET, 60), lease=1_000)
     assert calls.settle(START + 2_000, "r", of(BUCKET, 30)).status == "settled"
+
+
+def test_a_lease_that_ended_and_is_settled_gives_back_once(calls: Calls) -> None:
+    for rid in ("r", "s"):
+        calls.reserve(START, rid, of(STREAMS, 1), lease=1_000 if rid == "r" else OPEN)
+    assert calls.settle(START + 2_000, "r", of(STREAMS, 0)).tokens == (1,)
 
 
 def test_what_the_ledger_lost_is_charged_on_the_first_try_alone(calls: Calls) -> None:

@@ -22,6 +22,7 @@ DAY = Policy(
     algorithm=Algorithm.FIXED_WINDOW,
     calendar=Calendar(Unit.DAY, "Europe/Berlin"),
 )
+SLIDING = Policy(name="sliding", per=(), limit=100, window=10_000, algorithm=Algorithm.SLIDING_WINDOW)
 CALLS = Policy(name="calls", per=(), limit=2, window=10_000, count=Count.REQUESTS)
 STREAMS = Policy(
     name="streams", per=(), limit=2, window=0, algorithm=Algorithm.CONCURRENCY, count=Count.CONCURRENT
@@ -45,6 +46,13 @@ def test_after_the_marker_has_ended_a_straggler_is_late(calls: Calls) -> None:
     for now in range(START, START + 8_000, 250):
         straggler = calls.reserve(now, "r", of(BUCKET, 60), not_after=until)
         assert straggler.status == ("aborted" if now <= until else "late")
+
+
+def test_a_marker_is_there_to_its_last_millisecond_whoever_looks(calls: Calls) -> None:
+    until = START + 5_000
+    calls.release(START, "r", of(BUCKET, 60), not_after=until)
+    calls.reserve(until, "looks", of(BUCKET, 1))
+    assert calls.reserve(until, "r", of(BUCKET, 60), not_after=until).status == "aborted"
 
 
 def test_looking_often_drains_as_much_as_looking_once(calls: Calls) -> None:
@@ -71,6 +79,14 @@ def test_a_lease_that_ended_is_undone_where_the_policy_says_so(calls: Calls) -> 
     parts = [of(WINDOW, 30), of(STREAMS, 2)]
     calls.reserve(START, "dead", *parts, lease=3_000, undo=True)
     assert calls.reserve(START + 3_000, "r", *parts).tokens == (30, 2)
+
+
+def test_a_subject_is_looked_through_once_a_second_at_most(calls: Calls) -> None:
+    calls.reserve(START, "a", of(STREAMS, 1), lease=1_000)
+    calls.reserve(START, "b", of(STREAMS, 1), lease=1_500)
+    ended = [calls.reserve(START + after, "c", of(STREAMS, 1)).ended for after in (999, 1_000, 1_999, 2_000)]
+    assert ended == [0, 1, 0, 0]  # granted meanwhile, and asked again
+    assert calls.reserve(START + 2_000, "d", of(STREAMS, 1)).ended == 1
 
 
 def test_ended_leases_are_looked_after_on_a_refusal_too(calls: Calls) -> None:
@@ -107,6 +123,21 @@ def test_a_clock_that_goes_back_reopens_no_window(calls: Calls) -> None:
     calls.reserve(START, "r", of(WINDOW, 100))
     for back in (1, 9_999, 10_000, 59_999):
         assert calls.reserve(START - back, f"b{back}", of(WINDOW, 1)).status == "refused"
+
+
+def test_what_was_charged_while_the_clock_was_behind_can_be_given_back(calls: Calls) -> None:
+    calls.reserve(START, "a", of(WINDOW, 60))
+    calls.reserve(START - 1, "b", of(WINDOW, 30))
+    assert calls.settle(START - 1, "b", of(WINDOW, 10)).tokens == (70,)
+
+
+@pytest.mark.parametrize("policy", [WINDOW, SLIDING], ids=lambda policy: policy.name)
+def test_what_was_charged_before_the_clock_fell_far_back_gives_nothing_back(
+    calls: Calls, policy: Policy
+) -> None:
+    calls.reserve(START + 10**9, "before", of(policy, 60), lease=10**9)
+    assert calls.reserve(START, "after", of(policy, 10)).tokens == (70,)
+    assert calls.settle(START, "before", of(policy, 0)).tokens == (70,)
 
 
 def test_a_clock_that_goes_back_by_hours_reopens_no_longer_window(calls: Calls) -> None:
@@ -148,6 +179,32 @@ def test_every_key_ends_and_its_end_never_comes_nearer(calls: Calls) -> None:
         assert lives >= lease + MARKER
         ends = lives
     assert ends > month.window - START % month.window - 1_000
+
+
+HOUR = 3_600_000
+LEFT = HOUR - START % HOUR
+
+
+@pytest.mark.parametrize(
+    ("policy", "ends"),
+    [
+        (Policy(name="bucket", per=(), limit=100, window=10 * HOUR), 10 * HOUR),
+        (Policy(name="window", per=(), limit=100, window=HOUR, algorithm=Algorithm.FIXED_WINDOW), LEFT),
+        (
+            Policy(name="slides", per=(), limit=100, window=HOUR, algorithm=Algorithm.SLIDING_WINDOW),
+            HOUR + LEFT,
+        ),
+        (DAY, boundaries(START)[1] - START),
+    ],
+    ids=lambda value: value.name if isinstance(value, Policy) else "",
+)
+def test_a_key_lives_as_long_as_what_it_holds_counts(calls: Calls, policy: Policy, ends: int) -> None:
+    calls.reserve(START, "r", of(policy, 100), lease=1_000)
+    calls.settle(START, "r", of(policy, 100))
+    assert calls.peek(START + ends - 1_000, of(policy, 0)).charged > (0,)
+    assert calls.peek(START + ends, of(policy, 0)).charged == (0,)
+    lives: Any = calls.server.pttl(ALICE)
+    assert lives > ends
 
 
 def test_ended_leases_among_thousands_that_run_are_all_found_in_time(calls: Calls) -> None:

@@ -55,6 +55,7 @@ TABLES: list[tuple[Policy, list[tuple[int, float, float]]]] = [
             (10_000, 20, 20),
             (15_000, 20, 10),
             (15_000, 90, 60),  # 30 of before, and 30 now
+            (15_000, 0.001, 0.001),  # half a thousandth counts in full
             (19_999, 60, 0.006),
             (20_000, 20, 0),
             (20_000, 90, 30),

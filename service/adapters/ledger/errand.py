@@ -27,7 +27,8 @@ class Errand:
     arguments: Sequence[Argument]
     answer: "asyncio.Future[Reply]"
     asking: bool = False
-    taken: float | None = None  # when it went on its way, s of the loop's clock
+    begun: bool = False  # it may have been carried out
+    sent: float | None = None  # when it was written, s of the loop's clock
 
     def packed(self, *, in_full: bool) -> bytes:
         """What is written: the script by its digest, or in full."""

@@ -61,7 +61,9 @@ class Link:
         )
         self._idle: list[AbstractConnection] = [self._connection() for _ in range(connections)]
         self._connections = tuple(self._idle)
-        self._taken: dict[AbstractConnection, float] = {}  # since when each is busy
+        self._taken: dict[
+            AbstractConnection, float
+        ] = {}  # since when each is busy, or what it sent is on its way
         self._waiting: deque[Errand] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
         self._flush: asyncio.Handle | None = None
@@ -101,10 +103,7 @@ class Link:
             raise LedgerAway(reason_of(error), unknown=False) from error
 
     async def ask(self, *command: Argument) -> object:
-        """Run one ordinary command on a connection of its own; None where it is not allowed.
-
-        Raises LedgerAway.
-        """
+        """Run one ordinary command on a connection of its own; None where it may not. Raises LedgerAway."""
         connection = self._connection()
         try:
             await self._connect(connection)
@@ -155,13 +154,13 @@ class Link:
         if call.answer.done():
             return
         loop = asyncio.get_running_loop()
-        since = call.taken or min(self._taken.values(), default=loop.time())
+        since = call.sent or min(self._taken.values(), default=loop.time())
         if (left := since + deadline - loop.time()) > 0:
             loop.call_later(left, self._expire, call, deadline, TURNS)
         elif turns:
             loop.call_soon(self._expire, call, deadline, turns - 1)
         else:
-            fail([call], "no answer in time", unknown=call.taken is not None)
+            fail([call], "no answer in time", unknown=call.begun)
 
     def _connection(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -176,10 +175,8 @@ class Link:
                 if not call.answer.done():  # nobody waits for it, and nothing was sent
                     batch.append(call)
             if batch:
-                connection, now = self._idle.pop(), asyncio.get_running_loop().time()
-                self._taken[connection] = now
-                for call in batch:
-                    call.taken = now
+                connection = self._idle.pop()
+                self._taken[connection] = asyncio.get_running_loop().time()
                 carrier = asyncio.get_running_loop().create_task(self._carry(connection, batch))
                 self._carriers.add(carrier)
                 carrier.add_done_callback(self._carriers.discard)
@@ -211,13 +208,20 @@ class Link:
         except (RedisError, OSError) as error:
             fail(batch, reason_of(error), unknown=False)
             return []
+        batch = [call for call in batch if not call.answer.done()]  # somebody may have given up meanwhile
+        for call in batch:
+            call.begun = True
         packed = b"".join([call.packed(in_full=in_full) for call in batch])
         await connection.send_packed_command(packed, check_health=False)
+        self._taken[connection] = now = asyncio.get_running_loop().time()
+        for call in batch:
+            call.sent = now
         unloaded, reasons = [], set()
         for call in batch:
             try:
                 reply = await call.read(connection)
             except NoScriptError:
+                call.begun = False
                 unloaded.append(call)
             except (ResponseError, BusyLoadingError) as error:
                 reasons.add(reason_of(error))

@@ -122,7 +122,10 @@ class Server:
         return self.direct.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def is_master(self) -> bool:
-        return bool(self.ask("ROLE")[0] == "master")
+        try:
+            return bool(self.ask("ROLE")[0] == "master")
+        except redis.ConnectionError:  # sentinels cut the connections of whom they promote
+            return False
 
     def replicates(self) -> bool:
         """Whether it is a replica that has caught up."""

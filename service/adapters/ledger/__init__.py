@@ -119,6 +119,7 @@ class Ledger:
         tentative = len(layouts) > 1
         lease = TENTATIVE if tentative else self._lease
         undo = int(tentative or not reservation.keep_lost)
+        until = self._clock() + self._deadline
         for last in (False, True):
             try:
                 answers = await self._calls.ask_all(
@@ -127,7 +128,7 @@ class Ledger:
                     layouts,
                     reservation.amounts(),
                     [reservation.id, lease, undo],
-                    deadline=self._deadline / 2,
+                    deadline=until - self._clock() if last else self._deadline / 2,
                 )
                 said = verdict(reservation.claims, answers)
                 break
@@ -212,7 +213,7 @@ class Ledger:
                 [reservation.id, letter.verb, int(first), int(mark), forget],
                 deadline=self._deadline,
             )
-            unknown = False
+            unknown, reservation.tried = False, True
         except LedgerAway as away:
             unknown = away.unknown
             raise

@@ -1,4 +1,5 @@
 # demo: see it work.  test: run the tests.  lint: format, lint, types, layers.  bench: what a request costs.
+# bench-ledger: what a call costs the store.
 # Each installs what it needs into .venv, with uv where it is there, else with venv and pip.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ CREATE = $(PYTHON) -m venv .venv
 INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench bench-ledger lock clean
 
 demo: .venv/.ready
 	@$(RUN)/weir demo $(ARGS)
@@ -29,6 +30,9 @@ lint: .venv/.ready-dev
 
 bench: .venv/.ready-dev
 	@$(RUN)/python -m benchmarks $(ARGS)
+
+bench-ledger: .venv/.ready-dev
+	@$(RUN)/python -m benchmarks.ledger $(ARGS)
 
 # The locks name versions and hashes, and no place to get them from.
 lock:

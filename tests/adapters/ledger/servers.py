@@ -111,12 +111,13 @@ class Server:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """It neither answers nor ends."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)  # where it was killed meanwhile, nobody hears
 
     def ask(self, *command: str | int) -> Any:
         return self.direct.execute_command(*command)  # type: ignore[no-untyped-call]

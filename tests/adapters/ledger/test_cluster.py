@@ -155,6 +155,7 @@ async def test_a_map_of_yesterday_is_corrected_by_the_first_that_knows_better(
     move.begin()
     move.end()
     assert cluster._slots.masters[move.slot] == move.source.node
+    cluster._rested = asyncio.get_running_loop().time() + 60  # nor does a look help
     assert await asyncio.gather(*(count(cluster, key) for key in KEYS)) == [1] * len(KEYS)
     assert cluster._slots.masters[move.slot] == move.target.node
 
@@ -187,6 +188,22 @@ async def test_a_master_that_does_not_answer_any_more_is_left_for_its_replica(
         assert away.value.unknown
         replica.ask("CLUSTER FAILOVER", "TAKEOVER")
         assert await _succeeds(cluster, key) >= 1
+
+
+async def test_a_call_of_unknown_outcome_is_not_repeated_elsewhere(nodes: Nodes, cluster: Cluster) -> None:
+    master, replica = nodes.replicated()
+    key = _key_of(nodes, master)
+    await count(cluster, key, "before")
+    with master.frozen():
+        calling = asyncio.create_task(count(cluster, key))
+        for _ in range(10):  # it is on its way
+            await asyncio.sleep(0)
+        replica.ask("CLUSTER FAILOVER", "TAKEOVER")
+        master.kill()
+    with pytest.raises(LedgerAway, match=r"^ConnectionError$") as away:
+        await calling
+    assert away.value.unknown
+    assert await _succeeds(cluster, key) == 1
 
 
 async def test_a_node_that_is_away_as_calls_are_made_has_not_carried_them_out(

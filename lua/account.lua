@@ -95,7 +95,7 @@ end
 -- What counts as charged: of a sliding window's predecessor as much as still lies within its reach.
 local function standing(account)
   if account.before == 0 then return account.charged end
-  local rest = account.start + account.window - account.time
+  local rest = max(0, account.start + account.window - account.time)
   return account.charged + ceil(account.before * rest / account.window)
 end
 
@@ -135,7 +135,8 @@ end
 local function read_account(text)
   if not text or #text < BARE or (#text - BARE) % 16 > 0 then return nil end
   local kind, charged, time, limit, window, start, before = read(ACCOUNT, text)
-  if not (kind >= BUCKET and kind <= OPEN and charged >= 0 and charged <= MOST and before >= 0 and before <= MOST
+  if not (kind >= BUCKET and kind <= OPEN and charged >= 0 and charged <= MOST
+    and (before == 0 or kind == SLIDING and before > 0 and before <= MOST)
     and time >= 0 and time <= LAST and start >= 0 and start <= LAST and limit >= 0 and limit <= MOST
     and (window > 0 or kind == OPEN) and window <= LAST) then return nil end
   local account = {
@@ -193,7 +194,8 @@ local function read_hint(key, text, now)
   if not text then return 0, 0, 0, 0, '0' end
   if #text > 32 then
     local due, entries, expires, ruled, after = read(HINT, text)
-    if due >= 0 and entries >= 0 and expires >= 0 and expires <= LAST + SLACK and ruled >= 0 then
+    if due >= 0 and due % 1 == 0 and entries >= 0 and entries % 1 == 0
+      and expires >= 0 and expires <= LAST + SLACK and ruled >= 0 and ruled % 1 == 0 then
       return due, entries, expires, ruled, string.sub(text, after)
     end
   end
@@ -365,8 +367,11 @@ local ruled = {} -- by an operator: index of the account, limit, capacity, for e
 
 -- Until when, limit and capacity of a rule; until long ago where there is none, or it cannot be read.
 local function read_rule(text)
-  if not text or #text ~= 24 then return 0, 0, 0 end
-  return read(RULE, text)
+  if text and #text == 24 then
+    local stop, limit, capacity = read(RULE, text)
+    if limit >= 0 and limit <= MOST and capacity >= 0 and capacity <= MOST then return stop, limit, capacity end
+  end
+  return 0, 0, 0
 end
 
 -- Put an operator's rules in force, where the hint says that there are some. Returns the index of an account
@@ -380,7 +385,7 @@ local function obey(accounts, now)
       local stop = read_rule(redis.call('HGET', subject.key, '='))
       if stop > now and stop > blocked then index, blocked = i, stop end
       local over, limit, capacity = read_rule(redis.call('HGET', subject.key, '=' .. account.name))
-      if over > now and limit >= 0 and capacity >= 0 then
+      if over > now then
         account.asked, account.capacity = limit, capacity
         for _, number in ipairs({i, limit, capacity}) do ruled[#ruled + 1] = number end
       end

@@ -153,8 +153,8 @@ MUTANTS = [
     ),
     Mutant(
         "account",
-        "  lows[nearest + 1].level = lows[nearest].level\n",
-        "",
+        "lows[nearest + 1].level = min(lows[nearest].level, lows[nearest + 1].level)",
+        "lows[nearest + 1].level = max(lows[nearest].level, lows[nearest + 1].level)",
         "a list of lows that was cut gives back too much",
         settle.test_of_more_low_levels_than_are_kept_the_lower_and_the_later_stay,
     ),

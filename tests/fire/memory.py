@@ -1,7 +1,7 @@
 """Memory: what the log says was decided, and what the accounts must hold if it is true."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -9,7 +9,7 @@ from service.app import digester
 from service.domain.policy import Claim, Policy
 from service.domain.subject import subject_key
 from service.domain.usage import Estimate, Usage
-from tests.lua.history import History, Spent
+from tests.lua.history import History, Spent, Windows, windows_of
 from tests.programs import DIGEST_KEY, Record
 
 LATER = 2**52  # ms; some time after
@@ -120,13 +120,9 @@ def _level(policy: Policy, charges: Sequence[tuple[int, int]], now: int) -> int:
     return history.level(now)
 
 
-def _windows(policy: Policy) -> Callable[[int], tuple[int, int]]:
-    """The window around a moment; one for ever where there are none."""
-    calendar, window = policy.calendar, policy.window
-
-    def around(at: int) -> tuple[int, int]:
-        if calendar:
-            return calendar.boundaries(at)[:2]
-        return at - at % window, at - at % window + window
-
-    return around if window else lambda at: (0, 2**60)
+def _windows(policy: Policy) -> Windows:
+    """The windows of a policy; a calendar's begin where it says."""
+    calendar = policy.calendar
+    if calendar:
+        return lambda at: calendar.boundaries(at)[:2]
+    return windows_of(policy.algorithm, policy.window)

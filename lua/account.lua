@@ -165,27 +165,23 @@ local function write_account(account)
   return text
 end
 
-local function read_charges(text, at)
-  local charges = {}
+-- A record is a reservation or a marker: {stop, undo, charges}, a charge being {amount, at, name}. One that
+-- cannot be read has ended, and what it charged stays.
+local function parse_record(text)
+  local stop, undo, at = read(RECORD, text)
+  local charges, good = {}, stop >= 0 and stop <= LAST
   while at <= #text do
     local amount, time, name, after = read(CHARGE, text, at)
-    assert(amount >= 0 and amount <= MOST and time >= 0)
+    good = good and amount >= 0 and amount <= MOST and time >= 0
     charges[#charges + 1] = {amount = amount, at = time, name = name}
     at = after
   end
-  return charges
+  return good and {stop = stop, undo = undo, charges = charges}
 end
 
--- A record is a reservation or a marker: {stop, undo, charges}, a charge being {amount, at, name}. One that
--- cannot be read has ended, and what it charged stays.
 local function read_record(text)
-  local well, stop, undo, at = pcall(read, RECORD, text)
-  if well and stop >= 0 and stop <= LAST then
-    local charges
-    well, charges = pcall(read_charges, text, at)
-    if well then return {stop = stop, undo = undo, charges = charges} end
-  end
-  return {stop = 0, undo = 0, charges = {}}
+  local well, record = pcall(parse_record, text)
+  return well and record or {stop = 0, undo = 0, charges = {}}
 end
 
 -- The hint that is written there, as due, entries, expires, ruled and cursor. Where it cannot be read: all is
@@ -314,15 +310,17 @@ end
 -- What a call is about: the accounts of its policies, brought to now, with what the call says of each, and
 -- its subjects. Arguments from `first` on: the policies, 27 bytes each, those of a subject together, and
 -- behind them 24 for each calendar (three successive boundaries); the amounts, 8 bytes each; the names.
--- Nil where now lies outside a calendar's boundaries.
-local function open_call(first, rid, now)
+-- Nil where now lies outside a calendar's boundaries. `terms`: whether limits are asked for, and not only
+-- accounts.
+local function open_call(first, rid, now, terms)
   local policies, amounts, names = ARGV[first], ARGV[first + 1], first + 1
   local accounts, subjects, stored = {}, {}, {}
   local count = #ARGV - names
   local calendar = count * PACE + 1
   for i = 1, count do
-    local at, kind, enforced, limit, capacity, window = read(POLICY, policies, (i - 1) * PACE + 1)
-    local subject, name, start = subjects[at], ARGV[names + i], 0
+    local place = (i - 1) * PACE + 1
+    local at, kind = policies:byte(place, place + 1)
+    local subject, name = subjects[at], ARGV[names + i]
     if not subject then
       local last = i
       while last < count and policies:byte(last * PACE + 1) == at do last = last + 1 end
@@ -336,17 +334,21 @@ local function open_call(first, rid, now)
         read_hint(subject.key, got[1], now)
       for j = i, last do stored[j] = got[j - i + 4] end
     end
+    local account = read_account(stored[i])
+    if account and account.kind ~= kind then account = nil end
+    local _, enforced, limit, capacity, window, start
+    if terms or not account or kind == CALENDAR then
+      _, _, enforced, limit, capacity, window = read(POLICY, policies, place)
+      start = (kind == BUCKET or kind == OPEN) and 0 or now - now % window
+    end
     if kind == CALENDAR then
       local one, two, three
       one, two, three, calendar = read('>ddd', policies, calendar)
       if now < one or now >= three then return nil end
       start = now < two and one or two
       window = (now < two and two or three) - start
-    elseif kind ~= BUCKET and kind ~= OPEN then
-      start = now - now % window
     end
-    local account = read_account(stored[i])
-    if account and account.kind == kind then
+    if account then
       roll(account, now, start, window)
       if account.fell then subject.changed = true end
     else
@@ -355,8 +357,8 @@ local function open_call(first, rid, now)
         lows = nil, amount = 0, capacity = 0, enforced = false, asked = 0, subject = nil, name = nil, fresh = true,
       }
     end
-    account.name, account.subject, account.enforced = name, subject, enforced == 1
-    account.amount, account.capacity, account.asked = read('>d', amounts, i * 8 - 7), capacity, limit
+    account.name, account.subject, account.amount = name, subject, read('>d', amounts, i * 8 - 7)
+    if terms then account.enforced, account.capacity, account.asked = enforced == 1, capacity, limit end
     subject.accounts[name] = account
     accounts[i] = account
   end

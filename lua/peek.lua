@@ -11,7 +11,7 @@
 -- outside a calendar's boundaries.
 
 local now = ledger_time(ARGV[1])
-local accounts, subjects = open_call(2, '', now)
+local accounts, subjects = open_call(2, '', now, true)
 if not accounts then return {'stale', now} end
 local _, blocked = obey(accounts, now)
 return answer('seen', now, subjects[1].entries, blocked, accounts)

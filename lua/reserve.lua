@@ -41,7 +41,7 @@ local function waiting(account)
   return stop + window - floor(room * window / charged) - now
 end
 
-local accounts, subjects = open_call(6, rid, now)
+local accounts, subjects = open_call(6, rid, now, true)
 if not accounts then return {'stale', now} end
 for i = 1, #subjects do
   if subjects[i].marker then return {'aborted', now} end

@@ -42,7 +42,8 @@ class History:
 
     def heal(self, account: Account) -> None:
         """Begin anew where account and history are empty."""
-        if not (self.exact or account.charged or account.before or self.level(account.time)):
+        empty = not (account.charged or account.before or account.lows)
+        if not self.exact and empty and not self.level(account.time):
             self.events.clear()
             self.time, self.limit, self.exact = account.time, account.limit, True
 

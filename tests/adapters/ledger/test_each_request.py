@@ -38,6 +38,7 @@ def overheard(url: str) -> Iterator[list[str]]:
     with redis.Redis.from_url(url) as client, client.monitor() as monitor:
 
         def listen() -> None:
+            command: dict[str, str]
             for command in monitor.listen():
                 if command["client_type"] != "lua":
                     heard.append(_name(command))
@@ -56,7 +57,7 @@ def overheard(url: str) -> Iterator[list[str]]:
             said.append(name)
 
 
-def _name(command: Mapping[str, Any]) -> str:
+def _name(command: Mapping[str, str]) -> str:
     verb, *rest = command["command"].split()
     if verb.upper() == "EVALSHA":
         return SCRIPTS[rest[0]]

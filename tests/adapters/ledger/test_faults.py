@@ -57,6 +57,7 @@ from tests.adapters.ledger.world import (
     eventually,
     open_reservations,
     opened,
+    operator,
     running,
     used,
 )
@@ -96,7 +97,7 @@ async def test_a_hint_nobody_can_read_is_found_out_anew(
 ) -> None:
     """Who is open, whose lease has ended, which rules there are, and how long the key lives."""
     async with opened(store.url, deadline=2.0) as ledger:
-        subjects = Subjects(ledger._wire)
+        subjects = operator(ledger)
         await subjects.allow(ALICE, DAY.account, ledger.now() + HOUR, limit=500_000, capacity=500_000)
         dead, alive = asked(300), asked(100)
         await ledger.reserve(dead)
@@ -140,7 +141,7 @@ async def test_a_rule_nobody_can_read_is_none(
     store: EmbeddedStore, direct: redis.Redis, nonsense: bytes, field: str
 ) -> None:
     async with opened(store.url, deadline=2.0) as ledger:
-        subjects = Subjects(ledger._wire)
+        subjects = operator(ledger)
         await subjects.block(ALICE, ledger.now() + HOUR)
         await subjects.allow(ALICE, DAY.account, ledger.now() + HOUR, limit=1, capacity=1)
         direct.hdel(ALICE, "=", f"={DAY.account}")
@@ -344,7 +345,7 @@ async def test_what_was_admitted_before_a_reset_gives_nothing_back_to_what_came_
         before = asked(300, policy=policy)
         await ledger.reserve(before)
         wire.now += 10
-        await Subjects(ledger._wire).reset(before.claims)
+        await operator(ledger).reset(before.claims)
         assert charged(direct, policy=policy) == 0
         assert open_reservations(direct) == 1
         wire.now += 1

@@ -17,6 +17,7 @@ from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.embedded import EmbeddedStore
 from service.adapters.ledger.link import Argument, Link
 from service.adapters.ledger.scripts import Script
+from service.adapters.ledger.subjects import Subjects
 from service.domain.account import Algorithm
 from service.domain.policy import Claim, Count, Policy
 from service.domain.usage import Usage
@@ -50,7 +51,8 @@ def open_reservations(server: redis.Redis, subject: str = ALICE) -> int:
 def end_lease(server: redis.Redis, reservation: Reservation, *, subject: str = ALICE) -> None:
     """As if its lease had ended a second ago, and it were time to look."""
     field = f"~{reservation.id}"
-    record, hint = server.hmget(subject, [field, "~"])
+    values: Any = server.hmget(subject, [field, "~"])
+    record, hint = values
     seconds, microseconds = server.time()
     past = struct.pack(">d", seconds * 1000 + microseconds // 1000 - 1000)
     server.hset(subject, mapping={field: past + record[8:], "~": past + hint[8:]})
@@ -93,6 +95,12 @@ async def running(wire: Any, **options: Any) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+def operator(ledger: Ledger) -> Subjects:
+    """What an operator asks, over the same wire."""
+    wire: Any = ledger._wire
+    return Subjects(wire)
 
 
 class Wire:

@@ -128,7 +128,7 @@ class Ledger:
                     layouts,
                     reservation.amounts(),
                     [reservation.id, lease, undo],
-                    deadline=until - self._clock() if last else self._deadline / 2,
+                    deadline=max(self._deadline / 2, last * (until - self._clock())),
                 )
                 said = verdict(reservation.claims, answers)
                 break

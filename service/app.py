@@ -29,6 +29,7 @@ from service.gateway import CHAT, MODELS, OTHER, Gateway, Parts
 from service.settings import Settings
 
 DEFINITION = "OpenAI_Chat_Completions_API.yaml"
+SILENCE = 1.0  # s without a word after which a connection to the ledger is given up, or a call's deadline
 LONGEST_REMEMBERED = 512  # characters of a text whose digest is made once
 TICK = 1.0  # s between two looks at what changes by itself
 
@@ -93,7 +94,7 @@ def build(
     metrics = Metrics(settings.metric_models)
     metrics.runs(version=__version__, revision=api.revision)
     ledger = Ledger(
-        open_wire(redis_url, lua.load()),
+        open_wire(redis_url, lua.load(), timeout=max(SILENCE, settings.ledger_deadline)),
         lease=settings.lease,
         deadline=settings.ledger_deadline,
         workers=settings.workers,

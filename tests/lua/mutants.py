@@ -252,8 +252,8 @@ MUTANTS = [
     ),
     Mutant(
         "account",
-        "if account and account.kind == kind then",
-        "if account then",
+        "    if account and account.kind ~= kind then account = nil end\n",
+        "",
         "an account of another kind is taken for this one's",
         unreadable.test_an_account_of_another_kind,
     ),

@@ -26,8 +26,9 @@ def test_a_mutant_breaks_a_promise_that_the_scripts_keep(embedded: EmbeddedStore
     server.flushall()
     mutant.check(Calls(server))
     server.flushall()
+    calls = Calls(server, mutated(mutant))
     with pytest.raises(AssertionError):
-        mutant.check(Calls(server, mutated(mutant)))
+        mutant.check(calls)
     server.close()
 
 

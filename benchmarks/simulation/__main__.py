@@ -15,13 +15,10 @@ from service.domain.account import Algorithm
 from service.domain.policy import Reserve
 
 WARM_UP = 15  # virtual minutes before a busy user is measured: three times what the longest request takes
-ALGORITHMS = (Algorithm.LEAKY_BUCKET, Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW)
+WINDOWS = (Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW)
 TABLE = [
-    (Algorithm.LEAKY_BUCKET, Reserve.LEARNED, "all alike"),
-    *((algorithm, reserve, "narrow") for algorithm in ALGORITHMS for reserve in Reserve),
-    (Algorithm.LEAKY_BUCKET, Reserve.LEARNED, "normal"),
-    (Algorithm.LEAKY_BUCKET, Reserve.LEARNED, "lognormal"),
-    (Algorithm.LEAKY_BUCKET, Reserve.LEARNED, "exponential"),
+    *((Algorithm.LEAKY_BUCKET, reserve, spread) for spread in SPREADS for reserve in Reserve),
+    *((algorithm, reserve, "sd 25") for algorithm in WINDOWS for reserve in Reserve),
 ]
 
 
@@ -62,12 +59,13 @@ def report(days: Days, exchanges: int, seconds: float) -> str:
 
 def _busy(client: redis.Redis, options: argparse.Namespace) -> list[str]:
     """Print what a busy user gets of a limit, by algorithm, reservation, spread, and length of a request."""
-    shape = "{:<16}{:<13}{:<13}" + "{:>8}" * len(LENGTHS)
-    print(f"% of {LIMIT:,} tokens a minute that an always busy user gets, by seconds that a request takes")
-    print(shape.format("algorithm", "reserve", "completions", *LENGTHS))
+    shape = "{:<16}{:<13}{:<13}" + "{:>7}" * len(LENGTHS) + "{:>10}{:>10}"
+    print(f"% of {LIMIT:,} tokens a minute that an always busy user gets, by seconds that a request takes,")
+    print("and the most tokens that a minute really saw, with any of these")
+    print(shape.format("algorithm", "reserve", "completions", *LENGTHS, "admitted", "produced"))
     faults: list[str] = []
     for algorithm, reserve, spread in TABLE:
-        shown = []
+        row = []
         for seconds in LENGTHS:
             client.flushall()
             busy = Busy(
@@ -78,10 +76,11 @@ def _busy(client: redis.Redis, options: argparse.Namespace) -> list[str]:
                 reserve=reserve,
                 seed=options.seed,
             )
-            seen = busy.run(after=WARM_UP, minutes=options.minutes)
-            shown.append(f"{seen.fraction * 100:.1f}")
-            faults += seen.faults
-        print(shape.format(algorithm, reserve, spread, *shown), flush=True)
+            row.append(busy.run(after=WARM_UP, minutes=options.minutes))
+            faults += row[-1].faults
+        got = [f"{seen.fraction * 100:.1f}" for seen in row]
+        most = max(seen.admitted for seen in row), max(seen.produced for seen in row)
+        print(shape.format(algorithm, reserve, spread, *got, *(f"{tokens:,}" for tokens in most)), flush=True)
     return faults
 
 

@@ -83,13 +83,13 @@ def test_the_days_notice_that_capacity_is_exceeded(client: redis.Redis, spoil: S
 
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_a_busy_user_gets_the_quota_however_long_requests_take(ledger: Ledger, seconds: int) -> None:
-    seen = Busy(ledger, seconds=seconds, spread=SPREADS["narrow"]).run(after=15, minutes=60)
+    seen = Busy(ledger, seconds=seconds, spread=SPREADS["sd 25"]).run(after=15, minutes=60)
     assert seen.faults == []
     assert seen.fraction >= 0.97
 
 
 def test_declared_reservations_leave_most_of_the_quota_to_waiting(ledger: Ledger) -> None:
-    busy = Busy(ledger, seconds=120, spread=SPREADS["narrow"], reserve=Reserve.DECLARED)
+    busy = Busy(ledger, seconds=120, spread=SPREADS["sd 25"], reserve=Reserve.DECLARED)
     seen = busy.run(after=15, minutes=20)
     assert seen.faults == []
     assert seen.fraction < 0.5

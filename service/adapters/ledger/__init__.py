@@ -6,20 +6,18 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service.adapters.ledger.breaker import UNASKED, Guard, State
-from service.adapters.ledger.calls import LATE_AFTER, Calls, Observe, Wire, verdict
+from service.adapters.ledger.calls import LATE_AFTER, Calls, Observe, Torn, Wire, verdict
 from service.adapters.ledger.leases import Leases
-from service.adapters.ledger.link import LedgerAway
+from service.adapters.ledger.link import Argument, LedgerAway
 from service.adapters.ledger.outbox import Letter, Outbox
-from service.adapters.ledger.reservation import Reservation
+from service.adapters.ledger.reservation import Layout, Reservation
 from service.adapters.ledger.standby import Standby
 from service.domain.policy import Verdict
 from service.domain.usage import NOTHING, Usage
 
 __all__ = ["Ledger", "LedgerAway", "Reservation"]
 
-MARKER = 600_000  # ms; as in lua/account.lua
 TENTATIVE = 5_000  # ms; the lease of a reservation made in several calls, until it is confirmed
-AT_ANY_TIME = 2**52  # ms; when nothing was granted, nothing is counted twice
 
 
 class Ledger:
@@ -127,7 +125,7 @@ class Ledger:
                     self._scripts.reserve,
                     layouts,
                     reservation.amounts(),
-                    [reservation.id, lease, undo],
+                    lambda _: [reservation.id, lease, undo],
                     deadline=max(self._deadline / 2, last * (until - self._clock())),
                 )
                 said = verdict(reservation.claims, answers)
@@ -201,24 +199,28 @@ class Ledger:
 
     async def _deliver(self, letter: Letter) -> str:
         reservation = letter.reservation
-        first, mark = not reservation.tried, reservation.uncertain or letter.verb == "release"
-        forget = reservation.ends + MARKER if reservation.ends else AT_ANY_TIME
-        unknown = True
+        reached = layouts = reservation.layouts(split=self._wire.splits)
+        mark, unknown = reservation.uncertain or letter.verb == "release", True
+
+        def told(one: Layout) -> list[Argument]:
+            first = one.first not in reservation.tried
+            return [reservation.id, letter.verb, int(first), int(mark), reservation.forget]
+
         try:
             answers = await self._calls.ask_all(
                 letter.verb,
                 self._scripts.settle,
-                reservation.layouts(split=self._wire.splits),
+                layouts,
                 reservation.settled(letter.usage, self.now()),
-                [reservation.id, letter.verb, int(first), int(mark), forget],
+                told,
                 deadline=self._deadline,
             )
-            unknown, reservation.tried = False, True
-        except LedgerAway as away:
-            unknown = away.unknown
+            unknown = False
+        except Torn as torn:
+            reached, unknown = torn.reached, torn.unknown
             raise
         finally:
-            reservation.tried |= unknown
+            reservation.tried |= {one.first for one in reached}
             reservation.uncertain |= unknown
         self.forgotten += any(answer.status == "forgotten" for answer in answers)
         return answers[0].status
@@ -237,12 +239,12 @@ class Ledger:
                 self._scripts.renew,
                 reservation.layouts(split=self._wire.splits),
                 reservation.so_far(),
-                [reservation.id, self._lease, int(not reservation.keep_lost)],
+                lambda _: [reservation.id, self._lease, int(not reservation.keep_lost)],
                 deadline=self._deadline,
             )
         except LedgerAway:
             return True  # the next round tries again
-        if all(answer.status != "renewed" for answer in answers):
-            return False
-        reservation.ends = min(answer.now for answer in answers) + self._lease
-        return True
+        renewed = [answer.status == "renewed" for answer in answers]
+        if all(renewed):  # else what ended before may be forgotten before
+            reservation.ends = min(answer.now for answer in answers) + self._lease
+        return any(renewed)

@@ -1,10 +1,10 @@
 """Breaker: whether to ask a store that failed again and again, and a link that asks its breaker first."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 from service.adapters.ledger.away import LedgerAway
@@ -125,15 +125,15 @@ class Guard:
         began = self._clock()
         if not self.breaker.allows(began):
             raise LedgerAway(UNASKED, unknown=False)
+        judge = self.breaker.abandoned  # whatever else cuts it off
         try:
             answer = await self._link.run(script, keys, arguments, deadline=deadline)
+            judge = self.breaker.succeeded
         except LedgerAway as away:
-            self._judge(away.reason, began)
+            judge = partial(self._judge, away.reason, began)
             raise
-        except asyncio.CancelledError:
-            self.breaker.abandoned()
-            raise
-        self.breaker.succeeded()
+        finally:
+            judge()
         return answer
 
     def _judge(self, reason: str, began: float) -> None:

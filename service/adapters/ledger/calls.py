@@ -49,6 +49,14 @@ class Answer:
     numbers: Sequence[int] = ()
 
 
+class Torn(LedgerAway):
+    """A call failed, of one or of several; `reached` are those that were carried out, or may have been."""
+
+    def __init__(self, reason: str, reached: Sequence[Layout]) -> None:
+        super().__init__(reason, unknown=bool(reached))
+        self.reached = reached
+
+
 class Calls:
     """Asks scripts over a wire, and knows the ledger's clock from their answers.
 
@@ -74,27 +82,28 @@ class Calls:
         script: Script,
         layouts: Sequence[Layout],
         amounts: Sequence[int],
-        arguments: Sequence[Argument],
+        arguments: Callable[[Layout], Sequence[Argument]],
         *,
         deadline: float,
     ) -> list[Answer]:
         """The answers for each layout, asked side by side; `deadline` in seconds.
 
-        Raises LedgerAway when all have ended and one has failed; it is `unknown` where one of them was
-        carried out, or may have been.
+        Raises Torn when all have ended and one has failed.
         """
         began, status = self._clock(), "error"
         try:
             if len(layouts) == 1:
-                answers = [await self._ask(script, layouts[0], amounts, arguments, deadline)]
+                answers = [await self._ask(script, layouts[0], amounts, arguments(layouts[0]), deadline)]
             else:
-                asked = [self._ask(script, layout, amounts, arguments, deadline) for layout in layouts]
-                answers = _whole(await asyncio.gather(*asked, return_exceptions=True))
+                asked = [self._ask(script, one, amounts, arguments(one), deadline) for one in layouts]
+                answers = _whole(layouts, await asyncio.gather(*asked, return_exceptions=True))
             status = "ok"
             return answers
         except LedgerAway as away:
             status = "late" if away.reason in UNDONE else away.reason if away.reason == UNASKED else "error"
-            raise
+            if isinstance(away, Torn):
+                raise
+            raise Torn(away.reason, layouts if away.unknown else ()) from away
         except asyncio.CancelledError:
             status = "cancelled"
             raise
@@ -141,6 +150,7 @@ class Calls:
 
 def verdict(claims: tuple[Claim, ...], answers: Sequence[Answer]) -> Verdict:
     """What all answers say together. Raises LedgerAway where one had nothing to say."""
+    blocked = any(answer.status == "blocked" for answer in answers)
     worst = [0, 0]
     numbers: list[int] = []
     rules: list[int] = []
@@ -149,13 +159,14 @@ def verdict(claims: tuple[Claim, ...], answers: Sequence[Answer]) -> Verdict:
             raise LedgerAway(answer.status, unknown=len(answers) > 1)
         first, count = answer.layout.first, len(answer.layout.claims)
         refusing, wait, *rest = answer.numbers
+        if blocked and answer.status != "blocked":
+            refusing = 0  # it does not matter any more
         if refusing and (not worst[0] or _is_longer(wait, worst[1])):
             worst = [refusing + first, wait]
         numbers += rest[:count]
         for i in range(count, len(rest), 3):
             rules += [rest[i] + first, *rest[i + 1 : i + 3]]
     now = max(answer.now for answer in answers)
-    blocked = any(answer.status == "blocked" for answer in answers)
     return verdict_of(claims, [now, *worst, *numbers, *rules], blocked=blocked)
 
 
@@ -163,13 +174,14 @@ def _is_longer(wait: int, other: int) -> bool:
     return other != NEVER and (wait == NEVER or wait > other)
 
 
-def _whole(outcomes: Sequence[Answer | BaseException]) -> list[Answer]:
+def _whole(layouts: Sequence[Layout], outcomes: Sequence[Answer | BaseException]) -> list[Answer]:
     answers = [one for one in outcomes if isinstance(one, Answer)]
     faults = [one for one in outcomes if isinstance(one, BaseException)]
     for fault in faults:
         if not isinstance(fault, LedgerAway):
             raise fault
     if faults:
-        unknown = bool(answers) or any(isinstance(one, LedgerAway) and one.unknown for one in faults)
-        raise LedgerAway(str(faults[0]), unknown=unknown) from faults[0]
+        missed = [isinstance(one, LedgerAway) and not one.unknown for one in outcomes]
+        reached = [layout for layout, miss in zip(layouts, missed, strict=True) if not miss]
+        raise Torn(str(faults[0]), reached) from faults[0]
     return answers

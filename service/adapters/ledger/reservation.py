@@ -11,6 +11,9 @@ from service.domain.local import outlived
 from service.domain.policy import Claim, Policy
 from service.domain.usage import NOTHING, Usage
 
+MARKER = 600_000  # ms; as in lua/account.lua
+AT_ANY_TIME = 2**52  # ms; when nothing was granted, nothing is counted twice
+
 _POLICY = struct.Struct(">BBBddd")  # as in lua/account.lua
 _BOUNDARIES = struct.Struct(">ddd")
 
@@ -87,11 +90,11 @@ class Reservation:
         self.granted = False  # the request may go on: the ledger said so, or it is done without
         self.uncertain = False  # some call was made whose outcome nobody knows
         self.alone = 0  # when it was let pass with the ledger away, ms of ledger time; 0: it was not
-        self.tried = False  # and it was a settle: it may have been settled
+        self.tried: set[int] = set()  # layouts, by `first`, that may have been settled
         self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
         self._layouts: list[Layout] = []
 
-    def layouts(self, *, split: bool) -> list[Layout]:
+    def layouts(self, *, split: bool) -> Sequence[Layout]:
         """One call for all, or one for each subject where the ledger is split over several servers."""
         if not self._layouts:
             if split:
@@ -102,6 +105,11 @@ class Reservation:
             else:
                 self._layouts.append(layout(self.claims))
         return self._layouts
+
+    @property
+    def forget(self) -> int:
+        """Until when what the ledger knows nothing of is charged, ms of ledger time: then markers may end."""
+        return self.ends + MARKER if self.ends else AT_ANY_TIME
 
     def amounts(self) -> list[int]:
         """What it asks for, in units of the ledger."""

@@ -204,3 +204,16 @@ async def test_a_caller_who_leaves_says_nothing_about_the_store() -> None:
         with pytest.raises(asyncio.CancelledError):
             await tried(guard)
     assert store.asked == 27
+
+
+async def test_a_fault_of_ours_in_the_call_that_was_to_look_lets_the_next_look() -> None:
+    """It was waited for to say how it went, for ever."""
+    store, clock = Store(LedgerAway("TimeoutError", unknown=True)), Clock()
+    guard = Guard(store, Breaker(never), clock=clock)
+    await tried(guard, 5)
+    clock.now += 0.5
+    store.fault = ValueError("keys of several slots")
+    with pytest.raises(ValueError, match="slots"):
+        await tried(guard)
+    store.fault = None
+    assert await tried(guard) == ["granted"]

@@ -100,7 +100,7 @@ async def test_usage_is_charged_though_the_reserve_before_it_got_lost(
             await ledger.reserve(reservation)
         store.stop()  # and what it knew is gone
         assert await ledger.settle(reservation, used(120)) == "pending"
-        assert (reservation.uncertain, reservation.tried) == (True, False)
+        assert (reservation.uncertain, reservation.tried) == (True, set())
         store.start()
         await eventually(lambda: ledger.pending == 0)
         assert charged(direct) == 120

@@ -1,12 +1,20 @@
 """A ledger that is split: one call for each subject, all granted or none, tentative until it is confirmed."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 
 import pytest
 import redis
 
 from service.adapters.ledger import LedgerAway, Reservation
+from service.adapters.ledger.calls import Answer, verdict
 from service.adapters.ledger.embedded import EmbeddedStore
+from service.adapters.ledger.heartbeat import WORKERS
+from service.adapters.ledger.link import Argument
+from service.adapters.ledger.reservation import layout
+from service.adapters.ledger.scripts import Script
+from service.domain.account import NEVER
 from service.domain.policy import Claim
 from tests.adapters.ledger.world import (
     DAY,
@@ -166,6 +174,42 @@ async def test_a_settle_that_reaches_some_is_told_to_the_others_and_charged_once
         assert state(direct) == [(450, 0)] * 3
 
 
+@pytest.mark.parametrize("reached", [(), (A,)], ids=["nobody", "one"])
+async def test_what_was_let_pass_is_charged_to_a_subject_that_is_back_later_than_the_others(
+    store: EmbeddedStore, direct: redis.Redis, reached: tuple[str, ...]
+) -> None:
+    """Told to the others before, it was taken for a repetition there, and never charged."""
+    wire = Split(store.url)
+    async with running(wire, deadline=2.0) as ledger:
+        reservation = several(300)
+        for name in set(SUBJECTS) - set(reached):
+            wire.failing["reserve", name] = [NOT_DONE] * 2
+        with pytest.raises(LedgerAway):
+            await ledger.reserve(reservation)
+        assert ledger.stand_in(reservation) is None
+        wire.failing["settle", A] = [PERHAPS_DONE]
+        wire.failing["settle", B] = [NOT_DONE] * 4
+        assert await ledger.settle(reservation, used(450)) == "pending"
+        await eventually(lambda: ledger.pending == 0)
+        assert state(direct) == [(450, 0)] * 3
+
+
+async def test_where_one_lease_ended_and_another_was_renewed_the_one_is_not_charged_again(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    """A renewal of the others let a settle charge it anew once its marker was gone."""
+    async with running(Split(store.url), deadline=2.0) as ledger:
+        reservation = several(300)
+        await ledger.reserve(reservation)
+        await eventually(lambda: tentative(direct, reservation) == [False, False, False])
+        await eventually(lambda: not ledger._leases._confirming)
+        ends = reservation.ends
+        end_lease(direct, reservation, subject=B)
+        await ledger.reserve(asked(1, subject=B))  # which finds it ended
+        assert await ledger._renew(reservation)
+        assert reservation.ends == ends
+
+
 async def test_a_cancelled_reserve_leaves_nothing_with_any_of_them(
     store: EmbeddedStore, direct: redis.Redis
 ) -> None:
@@ -183,6 +227,43 @@ async def test_a_cancelled_reserve_leaves_nothing_with_any_of_them(
         await eventually(lambda: ledger.pending == 0)
     assert state(direct) == [(0, 0)] * 3
     assert charged(direct, subject=A, policy=STREAMS) == 0
+
+
+class Skewed(Split):
+    """Several servers whose clocks are an hour apart."""
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
+    ) -> tuple[str, list[int]]:
+        ahead = 3_600_000 * [*SUBJECTS, WORKERS].index(keys[0])
+        now = round(time.time() * 1000) + ahead
+        return await super().run(script, keys, [str(now), *arguments[1:]], deadline=deadline)
+
+
+async def test_servers_whose_clocks_differ_grant_however_many_ask_at_once(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with running(Skewed(store.url), deadline=10.0) as ledger:
+        reservations = [several(1) for _ in range(2)] + [asked(1, subject=name) for name in SUBJECTS * 50]
+        verdicts = await asyncio.gather(*map(ledger.reserve, reservations))
+        assert all(verdict.granted for verdict in verdicts)
+        await asyncio.gather(*(ledger.settle(one, used(2)) for one in reservations))
+        assert ledger.pending == 0
+    assert state(direct) == [(104, 0)] * 3
+
+
+def test_a_block_is_told_though_another_subjects_limit_is_below_what_is_asked() -> None:
+    """What can never fit had hidden it, and was said to be until 1970."""
+    layouts = [layout([Claim(DAY, name, 1_000)], first) for first, name in enumerate((A, B))]
+    until = 1_763_000_100_000
+    answers = [
+        Answer(layouts[0], "refused", 1, [1, NEVER, 0]),
+        Answer(layouts[1], "blocked", 1, [1, until, 0]),
+    ]
+    for order in (answers, answers[::-1]):
+        said = verdict(tuple(one.claims[0] for one in layouts), order)
+        assert said.blocked_until == until
+        assert said.refusing is layouts[1].claims[0]
 
 
 # -- confirming -------------------------------------------------------------------------------------

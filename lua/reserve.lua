@@ -46,6 +46,8 @@ if not accounts then return {'stale', now} end
 for i = 1, #subjects do
   if subjects[i].marker then return {'aborted', now} end
 end
+
+local index, blocked = obey(accounts, now)
 if subjects[1].own then return answer('granted', now, 0, 0, accounts) end
 
 for i = 1, #subjects do sweep(subjects[i], rid, now) end
@@ -57,7 +59,6 @@ local function refuse(status, index, wait)
   return answer(status, now, index, wait, accounts)
 end
 
-local index, blocked = obey(accounts, now)
 if index > 0 then return refuse('blocked', index, blocked) end
 
 local refusing, wait = 0, 0

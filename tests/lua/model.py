@@ -326,11 +326,11 @@ class Ledger:
             return ["stale", now]
         if any(rid in draft.markers for draft in drafts.values()):
             return ["aborted", now]
+        index, wait, over = self._obey(drafts, parts, now)
         if rid in drafts[parts[0].subject].records:
-            return self._answer("granted", drafts, parts)
+            return self._answer("granted", drafts, parts, over=over)
         for draft in drafts.values():
             draft.sweep(rid)
-        index, wait, over = self._obey(drafts, parts, now)
         status = "blocked" if index else "granted"
         if not index:
             index, wait = self._refusing(drafts, parts, over, now)

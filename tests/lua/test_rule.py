@@ -25,6 +25,14 @@ def test_another_limit_holds_from_now_until_its_end(calls: Calls) -> None:
     assert (granted.status, granted.tokens, granted.limits) == ("granted", (100,), ())
 
 
+def test_asked_again_the_limits_it_was_granted_by_are_told_again(calls: Calls) -> None:
+    """They were not, so that more was charged than the policy's own seemed to let pass."""
+    calls.override(START, WINDOW, LATER, 500_000)
+    first, again = (calls.reserve(START, "a", of(WINDOW, 400)) for _ in range(2))
+    assert again == first
+    assert again.limits == ((1, 500_000, 500_000),)
+
+
 def test_another_limit_of_a_bucket_is_another_pace(calls: Calls) -> None:
     calls.override(START, BUCKET, LATER, 1_000_000)
     calls.reserve(START, "a", of(BUCKET, 1_000))

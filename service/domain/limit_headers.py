@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
+from functools import lru_cache
 
 from service.domain.account import Algorithm
 from service.domain.errors import Forbidden, RateLimited
@@ -64,9 +65,9 @@ def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[F
     """
     fields: list[Field] = []
     standings = list(verdict.standings())
+    enforced = [(_kind(one.claim.policy), one) for one in standings if one.claim.policy.enforce]
     for kind in ("tokens", "requests"):
-        alike = [one for one in standings if one.claim.policy.enforce and _kind(one.claim.policy) == kind]
-        if alike:
+        if alike := [one for its, one in enforced if its == kind]:
             tightest = min(alike, key=remaining)
             left = _written(remaining(tightest))
             fields += [
@@ -76,8 +77,9 @@ def limit_headers(verdict: Verdict, *, remaining_header: bool = False) -> list[F
             ]
             if kind == "tokens" and remaining_header:
                 fields.append(_field("x-weir-remaining-tokens", left))
-    fields.append(_field("ratelimit-policy", ", ".join(map(_described, standings))))
-    fields.append(_field("ratelimit", ", ".join(_left(one, verdict.now) for one in standings)))
+    described = [_described(one.claim.policy, one.limit) for one in standings]
+    fields.append(_field("ratelimit-policy", ", ".join(described)))
+    fields.append(_field("ratelimit", ", ".join([_left(one, verdict.now) for one in standings])))
     return fields
 
 
@@ -126,6 +128,7 @@ def _refusing(verdict: Verdict) -> Standing:
     return next(one for one in verdict.standings() if one.claim is verdict.refusing)
 
 
+@lru_cache(maxsize=1024)
 def _kind(policy: Policy) -> str:
     return "tokens" if policy.count.is_tokens else policy.count.value
 
@@ -139,9 +142,9 @@ def _measure(policy: Policy) -> str:
     return f"on {counted} per {window or duration(policy.window)} (policy {policy.name})"
 
 
-def _described(standing: Standing) -> str:
-    policy = standing.claim.policy
-    parts = [f'"{policy.name}"', f"q={_coarse(_limit(standing))}"]
+@lru_cache(maxsize=1024)
+def _described(policy: Policy, limit: int) -> str:
+    parts = [f'"{policy.name}"', f"q={_coarse(amount(policy, limit))}"]
     if policy.count is not Count.REQUESTS:
         parts.append(f'qu="{policy.count}"')
     if policy.window:
@@ -152,7 +155,7 @@ def _described(standing: Standing) -> str:
 def _left(standing: Standing, now: int) -> str:
     policy = standing.claim.policy
     left = f'"{policy.name}";r={_coarse(remaining(standing))}'
-    return f"{left};t={math.ceil(until_full(standing, now) / 1000)}" if policy.window else left
+    return f"{left};t={-(-until_full(standing, now) // 1000)}" if policy.window else left
 
 
 def _limit(standing: Standing) -> int | Decimal:
@@ -161,12 +164,14 @@ def _limit(standing: Standing) -> int | Decimal:
 
 def _coarse(number: int | Decimal) -> str:
     """As a structured field says it; what is finer is cut off."""
-    return _written(number if isinstance(number, int) else number.quantize(_THOUSANDTH, ROUND_DOWN))
+    return str(number) if isinstance(number, int) else _written(number.quantize(_THOUSANDTH, ROUND_DOWN))
 
 
 def _written(number: int | Decimal) -> str:
     """Without an exponent, and without zeros at the end of its decimals."""
-    text = f"{number:f}" if isinstance(number, Decimal) else str(number)
+    if isinstance(number, int):
+        return str(number)
+    text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -131,12 +131,14 @@ def _id(exchange: Exchange) -> str:
 
 def _decided_on(verdict: Verdict) -> dict[str, object]:
     """For the log: the ledger's ms, what stands charged, and a capacity that is not the policy's own."""
-    standings = [(one.claim.policy, one) for one in verdict.standings()]
-    charged = {policy.name: _in_its_unit(policy, one.charged) for policy, one in standings}
+    policies = [claim.policy for claim in verdict.claims]
+    both = zip(policies, verdict.charged, strict=True)
+    charged = {policy.name: _in_its_unit(policy, units) for policy, units in both}
     facts: dict[str, object] = {"decided": verdict.now, "charged": charged}
-    other = [(policy, one) for policy, one in standings if one.capacity != policy.capacity]
+    limits = [(policies[index], capacity) for index, (_, capacity) in verdict.limits.items()]
+    other = [(policy, capacity) for policy, capacity in limits if capacity != policy.capacity]
     if other:
-        facts["capacity"] = {policy.name: _in_its_unit(policy, one.capacity) for policy, one in other}
+        facts["capacity"] = {policy.name: _in_its_unit(policy, capacity) for policy, capacity in other}
     return facts
 
 

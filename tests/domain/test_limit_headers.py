@@ -408,3 +408,13 @@ def test_whom_an_operator_blocked_is_told_so_and_not_to_wait(until: int, end: st
         rejection.message == f"The people who run this gateway have blocked this caller{end}. Ask them why."
     )
     assert rejection.headers == []
+
+
+def test_a_policy_of_the_same_name_in_another_plan_is_described_by_its_own_limit() -> None:
+    """Their accounts are called the same, and what was written of one must not be said of the other."""
+    plans = [MINUTE, dataclasses.replace(MINUTE, limit=200_000), dataclasses.replace(MINUTE, burst=10)]
+    written = [text(limit_headers(verdict((policy, 1, 1))), "ratelimit-policy") for policy in plans]
+    raised = limit_headers(verdict((MINUTE, 1, 1), overrides=(1, 7_000, 7_000)))
+    assert [hash(policy) for policy in plans] == [hash(MINUTE)] * 3
+    assert written == [f'"user-minute";q={q};qu="total-tokens";w=60' for q in (30_000, 200_000, 30_000)]
+    assert text(raised, "ratelimit-policy") == '"user-minute";q=7;qu="total-tokens";w=60'

@@ -30,6 +30,7 @@ class Document:
         self._faults: list[tuple[int, int, str]] = []
         self._loader = yaml.SafeLoader("")
         self._unreadable: set[Path] = set()
+        self._faulty: set[Path] = set()
         self._root = self._compose(text)
         self._value: Any = None
 
@@ -43,6 +44,7 @@ class Document:
         Parts of the path that the text does not have are left out. `missing` is a member that should
         be there; `at_name` points at the member's name instead of its value.
         """
+        self._faulty.add((*path, missing) if missing else path)
         node, name, found = self._find(path)
         mark = (name if at_name and name else node).start_mark if node else None
         self._note(mark, message, (*found, missing) if missing else found)
@@ -80,6 +82,10 @@ class Document:
     def is_readable(self, path: Path = ()) -> bool:
         """Whether no fault was found yet in what YAML has at `path` itself."""
         return self._root is not None and path not in self._unreadable
+
+    def is_faulty(self, path: Path) -> bool:
+        """Whether a fault was noted of what stands, or should stand, at just this path."""
+        return path in self._faulty
 
     def _compose(self, text: str) -> yaml.Node | None:
         try:

@@ -110,7 +110,7 @@ def _options(
     merged = {**base, "policies": [entry.policy for entry in entries]}
     if CAP in said:
         merged[CAP] = said[CAP]
-    place = partial(_place, at, step, entries, said)
+    place = partial(_place, document, at, step, entries, said)
     options = fitted(document, merged, model, place)
     if is_particular(options):
         changed = frozenset(name for name, policy in said.items() if policy is not None)
@@ -120,14 +120,19 @@ def _options(
 
 
 def _misfits(said: Mapping[str, Any], known: Collection[Any]) -> Iterator[Fault]:
+    words = [word for word in known if isinstance(word, str)]
     for name, policy in said.items():
         if name == CAP:
             continue
         if policy is None and name not in known:
-            words = [word for word in known if isinstance(word, str)]
             yield (name,), f"expected a policy of the step's to remove{near(name, words)}"
         elif policy is not None and not isinstance(policy, dict):
             yield (name,), "expected members of a policy, or null to remove it"
+        elif policy is not None and "per" not in policy and name not in known and near(name, words):
+            yield (
+                (name,),
+                f"expected a policy of the step's{near(name, words)}, or one of the plan's own, with per",
+            )
         elif policy is not None and "name" in policy:
             yield (name, "name"), "expected no name: the policy is named before the colon"
 
@@ -146,19 +151,29 @@ def _entries(policies: list[dict[str, Any]], said: Mapping[str, Any]) -> Iterato
             yield _Entry(None, name, {"name": name, **policy}, policy)
 
 
-def _place(at: Path, step: Path, entries: Sequence[_Entry], said: Mapping[str, Any], within: Path) -> Path:
-    """Where a part of merged options stands: in the plan where that says it, else in the step."""
+def _place(
+    document: Document, at: Path, step: Path, entries: Sequence[_Entry], said: Mapping[str, Any], within: Path
+) -> Path:
+    """Where a part of merged options stands: in the plan where that says it, else in the step.
+
+    What the plan changes around a member that the step has may make that wrong; it is the plan's fault then.
+    """
     match within:
         case ("policies", int(number), *rest):
-            entry = entries[number]
-            if entry.said is None and entry.index is not None:
-                return (*step, "policies", entry.index, *rest)
+            entry, own = entries[number], (*step, "policies", entries[number].index or 0, *rest)
+            if entry.index is not None and (entry.said is None or _is_told(document, own, rest, entry.said)):
+                return own
             return (*at, entry.name, *rest)
         case ("policies",):
             return at
         case (member, *_) if member in said:
             return (*at, *within)
     return (*step, *within)
+
+
+def _is_told(document: Document, own: Path, rest: Sequence[str | int], said: Mapping[str, Any]) -> bool:
+    """Whether a fault is the step's, which has told it, and the plan says nothing of its member."""
+    return bool(rest) and rest[0] not in said and document.is_faulty(own)
 
 
 def _objects(members: object) -> list[tuple[str, dict[str, Any]]]:

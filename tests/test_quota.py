@@ -259,11 +259,10 @@ async def test_the_plan_of_a_credential_is_looked_up_and_can_be_said(quota: Oper
         "free": {"by-key": {"limit": 7}},
     }
     quota.deploy(*ALL, authentication="virtual-keys", plans=plans)
-    assert (await quota("show", "--json", "credential=ann")).policy("by-key")["limit"] == 1000
     quota.give_plan("ann", "pro")
     said = await quota("show", "--json", "credential=ann")
     assert (said.json["plan"], said.policy("by-key")["limit"]) == ("pro", 5000)
-    assert (await quota("show", "--json", "credential=bob")).json["plan"] == ""
+    assert (await quota("show", "--json", "credential=bob", "--plan", "")).json["plan"] == ""
     said = await quota("show", "--json", "credential=ann", "--plan", "free")
     assert (said.json["plan"], said.policy("by-key")["limit"]) == ("free", 7)
     assert (await quota("show", "credential=ann")).text.startswith(
@@ -275,6 +274,30 @@ async def test_the_plan_of_a_credential_is_looked_up_and_can_be_said(quota: Oper
         "of plan pro is per (credential=…, or everyone, or model=…), not credential=… user=…"
         in gone.complaints
     )
+
+
+async def test_nobody_is_blocked_in_place_of_a_key_whose_id_was_mistyped(
+    quota: Operator, store_url: str
+) -> None:
+    quota.deploy(BY_KEY, authentication="virtual-keys", plans={"pro": {}})
+    quota.give_plan("ann", "pro")
+    said = await quota("block", "credential=anne")
+    assert (said.code, said.text) == (1, "")
+    assert 'expected the id of a key of the keys file after credential= (did you mean "ann"?)' in (
+        said.complaints
+    )
+    with redis.Redis.from_url(store_url) as store:
+        assert store.dbsize() == 0
+    assert (await quota("block", "credential=anne", "--plan", "pro")).code == 0  # one that was there once
+
+
+async def test_the_limits_of_no_plan_are_not_shown_for_those_of_a_plan_that_cannot_be_looked_up(
+    quota: Operator,
+) -> None:
+    quota.deploy(BY_KEY, authentication="virtual-keys", plans={"pro": {"by-key": {"limit": 5000}}})
+    said = await quota("show", "credential=ann")
+    assert (said.code, said.text) == (2, "")
+    assert said.complaints.startswith("WEIR_KEYS_FILE: expected, as the gateways have it")
 
 
 @pytest.mark.parametrize(

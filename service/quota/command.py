@@ -57,12 +57,11 @@ async def _do(url: str, settings: Settings, api: Api, options: argparse.Namespac
         await wire.close()
 
 
-def _plans(keys_file: Path | None, api: Api) -> dict[str, str]:
-    """The plans of the credentials that have one, where there is a file that says so."""
+def _plans(keys_file: Path | None, api: Api) -> dict[str, str] | None:
+    """The plan of each virtual key by its id, empty for those of none; None where nobody says so."""
     if keys_file is None or api.authentication != "virtual-keys":
-        return {}
-    keys = keyring.read(keys_file, plans=api.plans).values()
-    return {key.id: key.plan for key in keys if key.plan}
+        return None
+    return {key.id: key.plan or "" for key in keyring.read(keys_file, plans=api.plans).values()}
 
 
 async def _top(subjects: Subjects, policies: Book, options: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from service.adapters.ledger.fields import Rule
 from service.adapters.ledger.subjects import Seen, Subjects
 from service.domain.account import Algorithm
+from service.domain.marks import near
 from service.domain.policy import EXACT, MOST, MOST_COST, Count, Policy
 from service.domain.subject import subject_key
 from service.quota.book import Book, named
@@ -18,11 +19,11 @@ from service.quota.subject import Subject, digest_in, key_of, values_of
 class Desk:
     """Does what is asked, to the subject that is meant. Raises Misasked and LedgerAway.
 
-    `plans` are those of the credentials that have one, `digest` is the gateways' own.
+    `plans` are those of all credentials, empty for none, where they are known; `digest` is the gateways' own.
     """
 
     def __init__(
-        self, book: Book, subjects: Subjects, plans: Mapping[str, str], digest: Callable[[str], str]
+        self, book: Book, subjects: Subjects, plans: Mapping[str, str] | None, digest: Callable[[str], str]
     ) -> None:
         self._book = book
         self._subjects = subjects
@@ -35,7 +36,7 @@ class Desk:
             return await self._known(key, plan)
         values = values_of(words, self._book)
         if plan is None:
-            plan = self._plans.get(values.get("credential", ""), "")
+            plan = self._plan(values.get("credential"))
         policies = self._book.of(values, plan)
         return Subject(subject_key(policies[0].per, values, self._digest), policies, plan)
 
@@ -81,6 +82,22 @@ class Desk:
     async def unblock(self, subject: Subject) -> None:
         """Let it pass again."""
         await self._subjects.block(subject.key, 0)
+
+    def _plan(self, credential: str | None) -> str:
+        """The plan of its callers. Raises Misasked where no key has this id, lest nobody is blocked."""
+        if credential is None:
+            return ""
+        if self._plans is None:
+            if len(self._book.plans) > 1:
+                raise Misasked("WEIR_KEYS_FILE: expected, as the gateways have it, or --plan")
+            return ""
+        if credential not in self._plans:  # it is not repeated, as it may be a key
+            raise Misasked(
+                "SUBJECT: expected the id of a key of the keys file after credential="
+                f"{near(credential, self._plans)}; one that was there once goes with --plan",
+                unknown=True,
+            )
+        return self._plans[credential]
 
     async def _now(self, subject: Subject) -> int:
         """The ledger's time in ms."""

@@ -166,8 +166,10 @@ async def _tick(parts: Parts, ledger: Ledger, tell: Callable[[], None]) -> None:
     while True:
         if await ledger.check() is not there:
             there = not there
-            say = parts.logs.info if there else parts.logs.warning
-            say("ledger.back" if there else "ledger.away")
+            if there:
+                parts.logs.info("ledger.back")
+            else:
+                parts.logs.warning("ledger.away", why=ledger.guard.why or "no answer to PING")
         parts.keyring.refresh(time.monotonic())
         parts.metrics.ledger_available(there)
         tell()

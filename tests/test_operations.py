@@ -129,6 +129,7 @@ def test_alive_never_depends_on_the_ledger_and_ready_does_where_a_policy_refuses
     assert (status, said["ready"]) == (503, False)
     assert said["ledger"].startswith("away: ")
     until(lambda: len(gateway.records("ledger.away")) == 2)  # each worker says it, though nobody asks
+    assert all(said["why"] for said in gateway.records("ledger.away"))
     until(lambda: total(gateway, "weir_ledger_available") == 0)
     assert asked(f"{gateway.operations}/livez") == (200, '{"alive":true}')
     assert asked(f"{gateway.operations}/metrics")[0] == 200

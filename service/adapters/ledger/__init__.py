@@ -43,11 +43,11 @@ class Ledger:
         self._lease = round(lease * 1000)
         self._deadline = deadline
         self._clock = clock
-        self._guard = Guard(wire, clock=clock)
-        self._calls = Calls(self._guard, observe=observe, clock=clock)
+        self.guard = Guard(wire, clock=clock)
+        self._calls = Calls(self.guard, observe=observe, clock=clock)
         self._standby = Standby(self._calls, wire.scripts.heartbeat, alone=workers)
         self._leases = Leases(self._renew, lease=lease, clock=clock)
-        self._outbox = Outbox(self._deliver, patience=self._guard.patience)
+        self._outbox = Outbox(self._deliver, patience=self.guard.patience)
         self._tasks: list[asyncio.Task[None]] = []
         self.forgotten = 0  # settles that came so late that nobody could say whether they had been counted
 
@@ -61,7 +61,7 @@ class Ledger:
 
     async def close(self, grace: float = 2.0) -> None:
         """Deliver what is pending, for at most `grace` seconds, and close the wire."""
-        self._guard.breaker.reset()  # it is the last chance
+        self.guard.breaker.reset()  # it is the last chance
         await self._outbox.empty(grace)
         self._leases.close()
         for task in self._tasks:
@@ -103,7 +103,7 @@ class Ledger:
     @property
     def breaker(self) -> State:
         """Whether the ledger is asked at all."""
-        return self._guard.state
+        return self.guard.state
 
     def now(self) -> int:
         """The ledger's time in ms, as last seen; long past where it was never seen."""
@@ -111,7 +111,7 @@ class Ledger:
 
     async def reserve(self, reservation: Reservation) -> Verdict:
         """Charge the claims, or none of them. Raises LedgerAway; settle or release after, whatever came."""
-        if self._outbox.waiting and self._guard.state is not State.CLOSED:
+        if self._outbox.waiting and self.guard.state is not State.CLOSED:
             raise LedgerAway(UNASKED, unknown=False)  # what is pending goes first
         layouts = reservation.layouts(split=self._wire.splits)
         tentative = len(layouts) > 1
@@ -171,9 +171,9 @@ class Ledger:
         Where the breaker wants to know, and nothing else is pending, a beat of the heart finds out.
         """
         calls = self._calls
-        if self._guard.state is State.HALF_OPEN and not self._outbox.waiting:
+        if self.guard.state is State.HALF_OPEN and not self._outbox.waiting:
             await self._standby.heartbeat.beat()
-        if self._guard.state is not State.CLOSED:
+        if self.guard.state is not State.CLOSED:
             calls.available = False
         elif not calls.available or self._clock() - calls.heard > silence:
             calls.available = await self._wire.is_there()

@@ -108,6 +108,7 @@ class Guard:
         self._link = link
         self._clock = clock
         self.breaker = breaker or Breaker()
+        self.why = ""  # the last call failed; empty where it did not
 
     @property
     def state(self) -> State:
@@ -128,7 +129,7 @@ class Guard:
         judge = self.breaker.abandoned  # whatever else cuts it off
         try:
             answer = await self._link.run(script, keys, arguments, deadline=deadline)
-            judge = self.breaker.succeeded
+            judge, self.why = self.breaker.succeeded, ""
         except LedgerAway as away:
             judge = partial(self._judge, away.reason, began)
             raise
@@ -142,4 +143,5 @@ class Guard:
         elif reason in _UNASKED:
             self.breaker.abandoned()
         else:
+            self.why = reason
             self.breaker.failed(self._clock(), began)

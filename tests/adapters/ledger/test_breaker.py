@@ -217,3 +217,14 @@ async def test_a_fault_of_ours_in_the_call_that_was_to_look_lets_the_next_look()
         await tried(guard)
     store.fault = None
     assert await tried(guard) == ["granted"]
+
+
+async def test_it_can_say_why_the_store_is_away_also_while_it_is_not_asked() -> None:
+    store, clock = Store(LedgerAway("NOAUTH", unknown=False)), Clock()
+    guard = Guard(store, Breaker(never), clock=clock)
+    assert guard.why == ""
+    await tried(guard, 7)
+    assert (guard.state, guard.why) == (State.OPEN, "NOAUTH")
+    store.fault, clock.now = None, 100.5
+    await tried(guard)
+    assert guard.why == ""

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -232,12 +233,11 @@ def open_reservations(url: str) -> int:
 def charged(url: str, policy: str) -> int:
     """What all accounts of a policy in a ledger are charged with, in whole tokens or requests."""
     with redis.Redis.from_url(url) as client:
-        accounts = [
-            account.decode().split()
+        thousandths = sum(
+            int(struct.unpack_from(">d", account, 1)[0])
             for key in client.scan_iter("w1:*", _type="hash")
             for name, account in client.hgetall(key).items()
             if name.startswith(policy.encode() + b":")
-        ]
-    thousandths = sum(int(account[3]) for account in accounts)
+        )
     assert thousandths % 1000 == 0
     return thousandths // 1000

@@ -47,7 +47,7 @@ KEY = {"authorization": "Bearer sk-of-the-tests-own"}
 TOKENS: dict[str, Any] = {
     "name": "tokens",
     "per": ["credential", "user"],
-    "window": "36500d",
+    "window": "3650d",
     "algorithm": "fixed-window",
 }
 STREAMS = {"name": "streams", "per": ["credential", "user"], "limit": 1, "count": "concurrent-requests"}

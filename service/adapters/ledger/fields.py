@@ -1,5 +1,6 @@
 """Fields: what the scripts have packed into the fields of a subject, for who reads many without a script."""
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def account(value: object) -> Account | None:
     if not isinstance(value, bytes) or len(value) < _ACCOUNT.size:
         return None
     kind, *numbers = _ACCOUNT.unpack_from(value)
-    if kind not in _KINDS:
+    if kind not in _KINDS or not all(map(math.isfinite, numbers)):
         return None
     charged, time, limit, window, start, before = map(int, numbers)
     return Account(_KINDS[kind], limit, window, time, start, charged, before)

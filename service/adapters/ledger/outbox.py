@@ -94,6 +94,12 @@ class Outbox:
         except LedgerAway:
             self._letters.put_nowait(letter)
             return False
+        except Exception as error:  # a fault of ours in one must not keep the others
+            self.waiting -= 1
+            self.dropped += 1
+            told = {"message": "a settle could not be written down", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
+            return True
         else:
             self.waiting -= 1
             return True

@@ -42,6 +42,25 @@ async def test_a_letter_that_cannot_be_delivered_does_not_keep_the_others_waitin
     assert delivered == [1, 2]
 
 
+async def test_a_fault_of_ours_in_one_letter_is_told_and_ends_no_delivery() -> None:
+    told: list[object] = []
+    delivered: list[int] = []
+
+    async def send(letter: Letter) -> None:
+        if letter.usage.completion == 0:
+            raise ValueError("a fault")
+        delivered.append(letter.usage.completion)
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    outbox = Outbox(send)
+    for number in range(3):
+        outbox.put(letter(number))
+    running = asyncio.create_task(outbox.run())
+    await eventually(lambda: outbox.waiting == 0)
+    running.cancel()
+    assert (delivered, outbox.dropped, len(told)) == ([1, 2], 1, 1)
+
+
 async def test_letters_go_out_once_the_ledger_is_back() -> None:
     ledger = Away(2)
     outbox = Outbox(ledger.send)

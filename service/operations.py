@@ -11,6 +11,7 @@ from starlette.routing import Route
 from service.adapters import metrics as numbers
 from service.adapters.ledger import LedgerAway
 from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.heartbeat import counted
 from service.adapters.ledger.wire import Wire, open_wire
 from service.domain.api import Api
 
@@ -55,6 +56,7 @@ async def _ledger(wire: Wire) -> str:
     """`ok`, or what is wrong with it."""
     try:
         policy = await wire.maxmemory_policy()
+        await counted(wire, wire.scripts.heartbeat)  # for it may be there, and not allow what we need
     except LedgerAway as away:
         return f"away: {away}"
     if policy in ("noeviction", "unknown"):

@@ -144,7 +144,8 @@ async def readiness(folder: Path, url: str, *states: int, **policy: str) -> tupl
     user = {"name": "user", "per": ["user"], "limit": 1000, "window": "1m", **policy}
     api = read_definition(definition(folder, user), load({}, {}))
     app = operations(api, url=url, metrics=str(folder), states=states)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://weir") as client:
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://weir")
+    async with app.router.lifespan_context(app), client:
         answer = await client.get("/readyz")
         return answer.status_code, answer.json()["ledger"].partition(":")[0]
 
@@ -160,3 +161,13 @@ async def test_ready_does_not_depend_on_the_ledger_where_no_policy_refuses_witho
 async def test_a_server_that_does_not_tell_its_configuration_is_not_away(tmp_path: Path) -> None:
     with EmbeddedStore(server_program(), "--rename-command", "CONFIG", "") as store:
         assert await readiness(tmp_path, store.url, READY) == (200, "ok")
+
+
+async def test_a_server_that_lets_nobody_run_the_scripts_is_not_ready(tmp_path: Path) -> None:
+    """It answered PING and CONFIG GET, so that every request was refused by a gateway that was ready."""
+    with EmbeddedStore(server_program()) as store:
+        with redis.Redis.from_url(store.url) as client:
+            client.acl_setuser(
+                "default", enabled=True, nopass=True, keys=["*"], commands=["-evalsha", "-eval"]
+            )
+        assert await readiness(tmp_path, store.url, READY) == (503, "away")

@@ -17,6 +17,12 @@ SILENCE = 15_000  # ms without a beat after which a worker is taken for dead
 DEADLINE = 1.0  # s that a beat may take
 
 
+async def counted(link: Runs, script: Script) -> int:
+    """How many workers are alive, asked by none of them. Raises LedgerAway, also where no script may run."""
+    _, numbers = await link.run(script, [WORKERS], ["", "", 0, SILENCE], deadline=DEADLINE)
+    return numbers[-1]
+
+
 class Heartbeat:
     """The beats of one worker over a link, `every` so many seconds, not in step with the others.
 

@@ -57,7 +57,7 @@ COUNTERS = (
     Family("weir_usage_total", "Exchanges by who said what was used.", ("source",)),
     Family("weir_refusals_total", "Refusals, shadow ones included.", ("policy", "reason", "enforced")),
     Family("weir_ledger_calls_total", "Calls to the ledger.", ("call", "result")),
-    Family("weir_reservations_lost_total", "Reservations whose lease ended with nobody having settled."),
+    Family("weir_reservations_lost_total", "Reservations, by subject, that nobody settled in time."),
     Family("weir_degraded_total", "Requests decided without the ledger, and how.", ("policy", "mode")),
     Family("weir_settles_dropped_total", "Settlements lost, as too many waited for the ledger."),
     Family("weir_settles_forgotten_total", "Settlements that came too late to be counted safely."),

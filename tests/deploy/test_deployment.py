@@ -23,6 +23,9 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROMETHEUS = DEPLOY / "prometheus" / "prometheus.yml"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "weir.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+ALERTS: list[dict[str, Any]] = yaml.safe_load(PROMETHEUS.with_name("alerts.yml").read_text())["groups"][0][
+    "rules"
+]
 EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 DOCKER_COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -188,16 +191,30 @@ def test_prometheus_asks_every_gateway_on_its_operations_port() -> None:
     assert gateways["port"] == settings.Settings().ops_port
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_a_panel_asks_for_what_weir_publishes(expression: str) -> None:
+@pytest.mark.parametrize(
+    "expression", [*EXPRESSIONS, *(rule["expr"] for rule in ALERTS if "weir_" in rule["expr"])]
+)
+def test_a_panel_or_an_alert_asks_for_what_weir_publishes(expression: str) -> None:
     published = exported()
     (name, *others) = set(re.findall(r"\bweir_\w+", expression))
     asked = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", expression)
     for group in re.findall(r"by \(([^)]*)\)", expression):
-        asked += group.split(", ")
+        asked += [label for label in group.split(", ") if label != "instance"]  # which Prometheus adds
     assert not others
     assert name in published
     assert set(asked) <= set(published[name])
+
+
+def test_an_alert_names_only_labels_that_it_has() -> None:
+    for rule in ALERTS:
+        grouped = re.findall(r"by \(([^)]*)\)", rule["expr"])
+        kept = {label for group in grouped for label in group.split(", ")} or {"instance", "job"}
+        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= kept
+
+
+def test_prometheus_is_given_the_alerts_that_it_is_told_to_read() -> None:
+    (rules,) = yaml.safe_load(PROMETHEUS.read_text())["rule_files"]
+    assert f"./deploy/prometheus/{rules}:/etc/prometheus/{rules}:ro" in SERVICES["prometheus"]["volumes"]
 
 
 @needs_promtool

@@ -35,7 +35,7 @@ def test_all_policies_are_kept_and_only_their_limits_are_raised() -> None:
 
     before = default_definition().read_text()
     kept, raised = policies(before), policies(generous(before))
-    assert len(raised) == 5
+    assert len(raised) == 6
     assert [{**policy, "limit": 0} for policy in raised] == [{**policy, "limit": 0} for policy in kept]
     assert all(policy["limit"] == 10**9 for policy in raised)
 

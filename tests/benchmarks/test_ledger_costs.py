@@ -43,4 +43,5 @@ def test_what_is_above_its_bar_is_said(costs: Costs) -> None:
 
     assert faults(at(12.0, 12.0)) == []
     assert len(faults(at(12.1, 12.0))) == 1
-    assert len(faults(at(11.0, 11.1))) == 1
+    assert faults(at(11.0, 11.1)) == []  # within what medians of one run differ by
+    assert len(faults(at(11.0, 11.3))) == 1

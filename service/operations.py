@@ -12,7 +12,7 @@ from service.adapters import metrics as numbers
 from service.adapters.ledger import LedgerAway
 from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.heartbeat import counted
-from service.adapters.ledger.wire import Wire, open_wire
+from service.adapters.ledger.wire import Wire, maxmemory_policy, open_wire
 from service.domain.api import Api
 
 STARTING, READY, DRAINING = 0, 1, 2  # what a worker is doing
@@ -55,7 +55,7 @@ def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> St
 async def _ledger(wire: Wire) -> str:
     """`ok`, or what is wrong with it."""
     try:
-        policy = await wire.maxmemory_policy()
+        policy = await maxmemory_policy(wire)
         await counted(wire, wire.scripts.heartbeat)  # for it may be there, and not allow what we need
     except LedgerAway as away:
         return f"away: {away}"

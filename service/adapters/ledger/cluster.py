@@ -86,11 +86,6 @@ class Cluster:
         first, *_ = await self.masters()
         return await first.ask(*command)
 
-    async def maxmemory_policy(self) -> str:
-        """What the masters do when memory is full; the worst, where they differ. Raises LedgerAway."""
-        found = await asyncio.gather(*(link.maxmemory_policy() for link in await self.masters()))
-        return max(found, key=lambda policy: (policy != "noeviction", policy != "unknown"))
-
     async def is_there(self) -> bool:
         """Whether every master answers."""
         try:

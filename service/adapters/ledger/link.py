@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -102,27 +103,26 @@ class Link:
         except (RedisError, OSError) as error:
             raise LedgerAway(reason_of(error), unknown=False) from error
 
-    async def ask(self, *command: Argument) -> object:
-        """Run one ordinary command on a connection of its own; None where it may not. Raises LedgerAway."""
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[AbstractConnection]:
+        """A connection of one's own, for ordinary commands. Raises LedgerAway."""
         connection = self._connection()
         try:
             await self._connect(connection)
-            await connection.send_command(*command)
-            return await connection.read_response()
-        except ResponseError:
-            return None
+            yield connection
         except (RedisError, OSError) as error:
             raise LedgerAway(reason_of(error), unknown=True) from error
         finally:
             await connection.disconnect()
 
-    async def maxmemory_policy(self) -> str:
-        """What the server does when memory is full; quotas need `noeviction`. Raises LedgerAway."""
-        answer = await self.ask("CONFIG", "GET", "maxmemory-policy")
-        if isinstance(answer, dict):
-            answer = [item for pair in answer.items() for item in pair]
-        value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
-        return value.decode() if isinstance(value, bytes) else str(value)
+    async def ask(self, *command: Argument) -> object:
+        """Run one ordinary command on a connection of its own; None where it may not. Raises LedgerAway."""
+        async with self.apart() as connection:
+            try:
+                await connection.send_command(*command)
+                return await connection.read_response()
+            except ResponseError:
+                return None
 
     async def masters(self) -> "list[Link]":
         """The one server there is."""

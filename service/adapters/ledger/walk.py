@@ -6,10 +6,9 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from service.adapters.ledger import fields
-from service.adapters.ledger.away import LedgerAway, reason_of
 from service.adapters.ledger.fields import Rule
 from service.adapters.ledger.link import Argument
 from service.adapters.ledger.wire import Wire
@@ -38,15 +37,9 @@ async def walk(wire: Wire, names: Sequence[str]) -> AsyncIterator[tuple[int, lis
     is on its way from one to the other perhaps not. Raises LedgerAway.
     """
     for link in await wire.masters():
-        connection = link._connection()  # its own, as many commands go in one write
-        try:
-            await link._connect(connection)
+        async with link.apart() as connection:  # as many commands go in one write
             async for batch in _batches(connection, names):
                 yield batch
-        except (RedisError, OSError) as error:
-            raise LedgerAway(reason_of(error), unknown=False) from error
-        finally:
-            await connection.disconnect()
 
 
 def parts(names: Sequence[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Wire: what carries scripts to the ledger, whatever REDIS_URL names."""
 
+import asyncio
+
 from service.adapters.ledger import address
 from service.adapters.ledger.cluster import Cluster
 from service.adapters.ledger.link import Link
@@ -22,3 +24,20 @@ def open_wire(url: str, scripts: Scripts, *, connections: int = 2, timeout: floa
         server = place.server(place.nodes[0])  # but for the host and the port, which the guide says
         return Link(server, scripts, connections=connections, timeout=timeout, guide=guide)
     return Link(url, scripts, connections=connections, timeout=timeout)
+
+
+async def maxmemory_policy(wire: Wire) -> str:
+    """What the masters do when memory is full, the worst where they differ; quotas need `noeviction`.
+
+    Raises LedgerAway.
+    """
+    found = await asyncio.gather(*(_maxmemory_policy(link) for link in await wire.masters()))
+    return max(found, key=lambda policy: (policy != "noeviction", policy != "unknown"))
+
+
+async def _maxmemory_policy(link: Link) -> str:
+    answer = await link.ask("CONFIG", "GET", "maxmemory-policy")
+    if isinstance(answer, dict):
+        answer = [item for pair in answer.items() for item in pair]
+    value = answer[1] if isinstance(answer, list) and len(answer) == 2 else b"unknown"
+    return value.decode() if isinstance(value, bytes) else str(value)

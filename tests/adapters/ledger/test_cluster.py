@@ -9,6 +9,7 @@ import pytest
 from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.away import LedgerAway
 from service.adapters.ledger.cluster import Cluster
+from service.adapters.ledger.wire import maxmemory_policy
 from tests.adapters.ledger.servers import COUNT, COUNTING, ENGINES, Move, Nodes, Server, program
 from tests.adapters.ledger.world import eventually
 
@@ -226,11 +227,11 @@ async def test_a_node_that_is_away_as_calls_are_made_has_not_carried_them_out(
 
 
 async def test_what_the_masters_do_when_full_is_told_by_the_worst(nodes: Nodes, cluster: Cluster) -> None:
-    assert await cluster.maxmemory_policy() == "noeviction"
+    assert await maxmemory_policy(cluster) == "noeviction"
     one = nodes.owner("a")
     one.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru")
     try:
-        assert await cluster.maxmemory_policy() == "allkeys-lru"
+        assert await maxmemory_policy(cluster) == "allkeys-lru"
     finally:
         one.ask("CONFIG SET", "maxmemory-policy", "noeviction")
     assert await cluster.ask("PING") in (b"PONG", "PONG")
@@ -242,7 +243,7 @@ async def test_where_no_node_answers_nothing_was_carried_out() -> None:
         count(cluster, "a", deadline=0.05),
         cluster.warm(),
         cluster.ask("PING"),
-        cluster.maxmemory_policy(),
+        maxmemory_policy(cluster),
     )
     for call in calls:
         with pytest.raises(LedgerAway) as away:

@@ -9,6 +9,7 @@ import pytest
 from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.embedded import EmbeddedStore
 from service.adapters.ledger.link import Link
+from service.adapters.ledger.wire import maxmemory_policy
 
 
 @pytest.fixture
@@ -25,11 +26,11 @@ async def test_where_config_is_not_allowed_the_policy_is_unknown_and_that_is_no_
     few_commands: str,
 ) -> None:
     link = Link(few_commands, lua.load())
-    assert await link.maxmemory_policy() == "unknown"
+    assert await maxmemory_policy(link) == "unknown"
     await link.close()
 
 
 async def test_what_the_server_does_when_full_can_be_asked(store: EmbeddedStore) -> None:
     link = Link(store.url, lua.load())
-    assert await link.maxmemory_policy() == "noeviction"
+    assert await maxmemory_policy(link) == "noeviction"
     await link.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.ledger.away import LedgerAway
-from service.adapters.ledger.wire import Wire, open_wire
+from service.adapters.ledger.wire import Wire, maxmemory_policy, open_wire
 from tests.adapters.ledger.servers import COUNT, COUNTING, ENGINES, Watched, program, until
 
 LATE = "no answer in time"
@@ -98,7 +98,7 @@ async def test_calls_succeed_again_when_the_master_was_killed(watched: Watched, 
 async def test_behind_sentinels_there_is_one_server(quiet: Watched) -> None:
     wire = open_wire(quiet.url, COUNTING)
     assert await wire.is_there()
-    assert await wire.maxmemory_policy() == "noeviction"
+    assert await maxmemory_policy(wire) == "noeviction"
     assert len(await wire.masters()) == 1
     assert not wire.splits
     await wire.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service.adapters.ledger.breaker import UNASKED, Guard, State
-from service.adapters.ledger.calls import LATE_AFTER, Calls, Observe, Torn, Wire, verdict
+from service.adapters.ledger.calls import LATE_AFTER, Calls, Carries, Observe, Torn, verdict
 from service.adapters.ledger.leases import Leases
 from service.adapters.ledger.link import Argument, LedgerAway
 from service.adapters.ledger.outbox import Letter, Outbox
@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Carries,
         *,
         lease: float = 60.0,
         deadline: float = 0.25,

@@ -18,16 +18,11 @@ UNDONE = ("late", "stale")  # nothing was looked at: the ledger's time was not k
 Observe = Callable[[str, str, float], None]
 
 
-class Wire(Protocol):
+class Carries(Runs, Protocol):
     """What carries scripts to the store: one server, or the many of a cluster."""
 
     scripts: Scripts
     splits: bool  # whether a call may name the keys of one slot only
-
-    async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], *, deadline: float
-    ) -> tuple[str, list[int]]:
-        """Status and numbers of a script; `deadline` in seconds. Raises LedgerAway."""
 
     async def warm(self) -> None:
         """Connect, so that no request waits for it. Raises LedgerAway."""
@@ -121,6 +116,11 @@ class Calls:
             self.lost += numbers.pop(0)
         return status, [now, *numbers]
 
+    async def look(self, script: Script, layout: Layout, *, deadline: float) -> list[int]:
+        """What a script says that only looks, or does what an operator asks. Raises LedgerAway."""
+        amounts = [0] * len(layout.claims)
+        return (await self._told(script, layout, amounts, lambda now: [""], deadline))[1]
+
     async def _ask(
         self,
         script: Script,
@@ -129,15 +129,28 @@ class Calls:
         arguments: Sequence[Argument],
         deadline: float,
     ) -> Answer:
-        """One call; once more where nothing was looked at."""
+        def first(now: int) -> list[Argument]:
+            return ["", now + LATE_AFTER, *arguments]
+
+        status, (now, *numbers) = await self._told(script, layout, amounts, first, deadline)
+        return Answer(layout, status, now, numbers)
+
+    async def _told(
+        self,
+        script: Script,
+        layout: Layout,
+        amounts: Sequence[int],
+        first: Callable[[int], list[Argument]],
+        deadline: float,
+    ) -> tuple[str, list[int]]:
+        """What a script says, asked again where nothing was looked at; `first` goes before the policies."""
         until = self._clock() + deadline
         for _ in range(3):
             now = self.now()
-            call = ["", now + LATE_AFTER, *arguments, *layout.arguments(amounts, now)]
-            left = until - self._clock()
-            status, (seen, *numbers) = await self.run(script, layout.keys, call, deadline=left)
+            call = [*first(now), *layout.arguments(amounts, now)]
+            status, numbers = await self.run(script, layout.keys, call, deadline=until - self._clock())
             if status not in UNDONE:
-                return Answer(layout, status, seen, numbers)
+                return status, numbers
         raise LedgerAway(status, unknown=False)
 
     def _hear(self, name: str, status: str, seconds: float) -> None:

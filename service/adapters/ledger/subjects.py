@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.adapters.ledger import walk
 from service.adapters.ledger.away import LedgerAway
-from service.adapters.ledger.calls import UNDONE, Calls
+from service.adapters.ledger.calls import Calls
 from service.adapters.ledger.errand import Argument
 from service.adapters.ledger.reservation import layout
 from service.adapters.ledger.scripts import Script
@@ -75,10 +75,4 @@ class Subjects:
     async def _look(self, script: Script, claims: Sequence[Claim]) -> list[int]:
         if len({claim.subject for claim in claims}) != 1:
             raise ValueError("one subject at a time")
-        whole = layout(claims)
-        for _ in range(3):
-            arguments = ["", *whole.arguments([0] * len(claims), self._calls.now())]
-            status, numbers = await self._calls.run(script, whole.keys, arguments, deadline=PATIENCE)
-            if status not in UNDONE:
-                return numbers
-        raise LedgerAway(status, unknown=False)
+        return await self._calls.look(script, layout(claims), deadline=PATIENCE)

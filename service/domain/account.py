@@ -27,6 +27,16 @@ class Algorithm(StrEnum):
     CONCURRENCY = "concurrency"
 
 
+# The scripts' number for how an account forgets, and whether by a calendar.
+KINDS = {
+    1: (Algorithm.LEAKY_BUCKET, False),
+    2: (Algorithm.SLIDING_WINDOW, False),
+    3: (Algorithm.FIXED_WINDOW, False),
+    4: (Algorithm.FIXED_WINDOW, True),
+    5: (Algorithm.CONCURRENCY, False),
+}
+
+
 def drained(limit: int, window: int, *, since: int, until: int) -> int:
     """What leaves a bucket of limit per window between two moments; sums do not depend on the steps."""
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 
-from service.domain.account import NEVER, Algorithm
+from service.domain.account import KINDS, NEVER, Algorithm
 from service.domain.calendar import DAY, Calendar
 from service.domain.condition import Condition
 from service.domain.usage import Estimate, Usage
@@ -20,8 +20,7 @@ MOST = 10**12  # the highest limit
 MOST_COST = 10**9
 EXACT = 2**52  # above every capacity and amount: two of these a script still adds exactly
 
-_KINDS = {Algorithm.LEAKY_BUCKET: 1, Algorithm.SLIDING_WINDOW: 2, Algorithm.FIXED_WINDOW: 3}
-_CALENDAR, _CONCURRENCY = 4, 5
+_NUMBERS = {how: kind for kind, how in KINDS.items()}
 
 
 class Count(StrEnum):
@@ -96,7 +95,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         allowed = int(self.limit * self.count.unit)
-        kind = _CALENDAR if self.calendar else _KINDS.get(self.algorithm, _CONCURRENCY)
+        kind = _NUMBERS[self.algorithm, self.calendar is not None]
         if self.calendar:
             object.__setattr__(self, "window", self.calendar.length)
         object.__setattr__(self, "unit", self.count.unit)

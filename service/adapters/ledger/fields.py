@@ -4,17 +4,10 @@ import math
 import struct
 from dataclasses import dataclass
 
-from service.domain.account import Account, Algorithm
+from service.domain.account import KINDS, Account
 
 _ACCOUNT = struct.Struct(">Bdddddd")  # these as in lua/account.lua
 _RULE = struct.Struct(">ddd")
-_KINDS = {
-    1: Algorithm.LEAKY_BUCKET,
-    2: Algorithm.SLIDING_WINDOW,
-    3: Algorithm.FIXED_WINDOW,
-    4: Algorithm.FIXED_WINDOW,  # of a calendar
-    5: Algorithm.CONCURRENCY,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +30,10 @@ def account(value: object) -> Account | None:
     if not isinstance(value, bytes) or len(value) < _ACCOUNT.size:
         return None
     kind, *numbers = _ACCOUNT.unpack_from(value)
-    if kind not in _KINDS or not all(map(math.isfinite, numbers)):
+    if kind not in KINDS or not all(map(math.isfinite, numbers)):
         return None
     charged, time, limit, window, start, before = map(int, numbers)
-    return Account(_KINDS[kind], limit, window, time, start, charged, before)
+    return Account(KINDS[kind][0], limit, window, time, start, charged, before)
 
 
 def rule(value: object) -> Rule | None:

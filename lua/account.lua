@@ -15,7 +15,7 @@ local LAST = 2 ^ 52      -- ms; the last moment there is
 local MOST = 2 ^ 60      -- units; more than anybody is ever charged
 local NEVER = -1
 
-local POLICY, PACE = '>BBBddd', 27       -- subject, kind, enforced, limit, capacity, window; bytes of it
+local POLICY, STRIDE = '>BBBddd', 27       -- subject, kind, enforced, limit, capacity, window; bytes of it
 local ACCOUNT, BARE = '>Bdddddd', 49     -- kind, charged, time, limit, window, start, before; bytes of it
 local LOW = '>dd'                        -- time, level; behind the account
 local HINT = '>dddd'                     -- due, entries, expires, ruled; and the cursor
@@ -316,14 +316,14 @@ local function open_call(first, rid, now, terms)
   local policies, amounts, names = ARGV[first], ARGV[first + 1], first + 1
   local accounts, subjects, stored = {}, {}, {}
   local count = #ARGV - names
-  local calendar = count * PACE + 1
+  local calendar = count * STRIDE + 1
   for i = 1, count do
-    local place = (i - 1) * PACE + 1
+    local place = (i - 1) * STRIDE + 1
     local at, kind = policies:byte(place, place + 1)
     local subject, name = subjects[at], ARGV[names + i]
     if not subject then
       local last = i
-      while last < count and policies:byte(last * PACE + 1) == at do last = last + 1 end
+      while last < count and policies:byte(last * STRIDE + 1) == at do last = last + 1 end
       local got = redis.call('HMGET', KEYS[at], '~', '~' .. rid, '!' .. rid, unpack(ARGV, names + i, names + last))
       subject = {
         key = KEYS[at], own = got[2], marker = got[3], accounts = {}, set = {}, gone = {}, need = 0,

@@ -25,6 +25,9 @@ from service.adapters.metrics import Metrics
 from service.adapters.upstream import Upstream
 from service.domain.api import Api, DefinitionError, parse
 from service.domain.tokens import Tokenizer
+from service.domain.tokens.encodings import PATTERNS
+from service.domain.tokens.encodings import build as build_encoding
+from service.domain.tokens.options import Counting
 from service.gateway import CHAT, MODELS, OTHER, Gateway, Parts
 from service.settings import Settings
 
@@ -71,9 +74,10 @@ def read_definition(path: Path, settings: Settings) -> Api:
     )
 
 
-def load_tokenizer() -> Tokenizer:
+def load_tokenizer(counting: Counting | None = None) -> Tokenizer:
     """The tokenizer, with the vocabularies that come with Weir. Raises VocabularyError."""
-    return Tokenizer({name: vocabularies.read(name) for name in ("o200k_base", "cl100k_base")})
+    encodings = {name: build_encoding(name, vocabularies.read(name)) for name in PATTERNS}
+    return Tokenizer(encodings, counting)
 
 
 def digester(key: str) -> Callable[[str], str]:

@@ -57,7 +57,7 @@ class Reckoner:
             return exchange.estimate.prompt
         if exchange.chat is None:
             return 0
-        return self._tokenizer.prompt(exchange.chat.document, exchange.chat.model)
+        return self._tokenizer.prompt(exchange.chat.document, exchange.chat.model).tokens
 
     def _count(self, exchange: Exchange) -> Count:
         model = exchange.chat.model if exchange.chat else ""

@@ -53,7 +53,7 @@ class RateLimitAiTokens:
 
     async def _estimate(self, exchange: Exchange, chat: Chat, cap: int) -> Estimate:
         count = partial(self._tokenizer.prompt, chat.document, chat.model)
-        prompt = count() if len(exchange.body) <= INLINE else await asyncio.to_thread(count)
+        prompt = (count() if len(exchange.body) <= INLINE else await asyncio.to_thread(count)).tokens
         completion = cap * chat.n
         return Estimate(prompt, completion, self._learner.expect(_id(exchange), chat.model, completion))
 

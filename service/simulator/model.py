@@ -37,7 +37,7 @@ class Model:
 
     def answer(self, chat: Chat, body: bytes, behaviour: Behaviour) -> Completion:
         """The answer to a request; `body` is the request's bytes, which choose the words."""
-        prompt = _FAST_PROMPT if behaviour.fast else self._prompt(chat.document, chat.model)
+        prompt = _FAST_PROMPT if behaviour.fast else self._prompt(chat.document, chat.model).tokens
         choices = self._choices(chat, crc32(body), behaviour)
         return Completion(
             id=f"chatcmpl-{secrets.token_hex(14)}",

@@ -1,39 +1,75 @@
-"""Tokens: how many a text or a whole request is to a model; the one door to tiktoken."""
+"""Tokens: how many a text or a whole request is to a model."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from service.domain.tokens import chat, encodings
-from service.domain.tokens.encodings import Counter
+from service.domain.globs import Globs
+from service.domain.tokens import chat
+from service.domain.tokens.counters import Counter, Exact, Rough
+from service.domain.tokens.encodings import Encode
 from service.domain.tokens.families import Family, family
+from service.domain.tokens.options import Counting, ModelOptions
+from service.domain.tokens.prompt import Prompt, Tally
+from service.domain.tokens.work import Work
 
 _LONGEST_NAME = 256  # characters of a model's name that are looked at; the name is the client's
 _REMEMBERED_NAMES = 1024
+_AS_KNOWN = ModelOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """How one model counts: its family, what counts its texts, and a margin in per cent."""
+
+    family: Family
+    counter: Counter
+    margin: int
 
 
 class Tokenizer:
     """Counts tokens as a model's own tokenizer does.
 
-    `vocabularies` maps `o200k_base` and `cl100k_base` to their .tiktoken text; building takes about a
-    second. Safe to use from several threads. Nothing that JSON can say makes it raise.
+    `encodings` are those that the families name; `counting` says what the definition says of some models.
+    `clock`, in seconds, measures the budget of a request. Safe to use from several threads. Nothing that JSON
+    can say makes it raise.
     """
 
-    def __init__(self, vocabularies: Mapping[str, bytes]) -> None:
-        self._encodings = {name: encodings.build(name, vocabularies[name]) for name in encodings.PATTERNS}
-        self._family = lru_cache(_REMEMBERED_NAMES)(family)
+    def __init__(
+        self,
+        encodings: Mapping[str, Encode],
+        counting: Counting | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._counters = {name: Exact(encode) for name, encode in encodings.items()}
+        self._counting = [(Globs((glob,)), options) for glob, options in (counting or {}).items()]
+        self._clock = clock
+        self._model = lru_cache(_REMEMBERED_NAMES)(self._resolved)
+
+    def tally(self, document: Mapping[str, Any], model: str) -> Tally:
+        """The prompt of a Chat Completions request, read and counted as far as that is free."""
+        of = self._model(model[:_LONGEST_NAME])
+        return Tally(chat.read(document, of.family), of.counter, Work(self._clock), margin=of.margin)
+
+    def prompt(self, document: Mapping[str, Any], model: str) -> Prompt:
+        """The tokens of everything in a Chat Completions request that enters the prompt."""
+        return self.tally(document, model).finish()
 
     def count(self, text: str, model: str) -> int:
         """The tokens of a text; what looks like a special token is plain text."""
-        return self._counter(self._of(model))(text)
+        return self._model(model[:_LONGEST_NAME]).counter.count(text, Work(self._clock))
 
-    def prompt(self, document: Mapping[str, Any], model: str) -> int:
-        """The tokens of everything in a Chat Completions request that enters the prompt."""
-        family = self._of(model)
-        return chat.prompt(document, family, self._counter(family))
+    def family(self, model: str) -> Family:
+        """What is known of how a model counts."""
+        return self._model(model[:_LONGEST_NAME]).family
 
-    def _of(self, model: str) -> Family:
-        return self._family(model[:_LONGEST_NAME])
-
-    def _counter(self, family: Family) -> Counter:
-        return Counter(self._encodings[family.encoding])
+    def _resolved(self, name: str) -> _Model:
+        options = next((options for globs, options in self._counting if globs.match(name)), _AS_KNOWN)
+        found = family(options.like or name)
+        said = {part: getattr(options, part) for part in ("image", "audio", "file")}
+        found = replace(found, **{part: tokens for part, tokens in said.items() if tokens is not None})
+        rough = options.bytes_per_token
+        return _Model(found, Rough(rough) if rough else self._counters[found.encoding], options.margin)

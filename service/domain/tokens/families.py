@@ -18,6 +18,8 @@ class Family:
     per_message: int = 3
     per_name: int = 1
     reply: int = 3
+    audio: int = 1200  # two minutes at ten tokens a second
+    file: int = 4096  # some pages of text with their pictures
     image_low: int = 308  # 512 × 512 px in patches of 32, × 1.2
     image_high: int = 3000  # 2,500 patches × 1.2
 

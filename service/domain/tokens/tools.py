@@ -21,6 +21,13 @@ def namespace(functions: Iterable[dict[str, Any]]) -> str:
     return "\n".join([*blocks, "} // namespace functions"])
 
 
+def rendered(definitions: list[Any]) -> str:
+    """All definitions as the model reads them: functions as a namespace, what else there is as JSON."""
+    functions = [_function(tool) for tool in definitions if _is_function(tool)]
+    others = [compact(tool) for tool in definitions if not _is_function(tool)]
+    return "\n".join([*others, namespace(functions)] if functions else others)
+
+
 def compact(value: object) -> str:
     """The value as JSON without white space; where it nests too deep for that, its strings alone."""
     try:
@@ -109,3 +116,13 @@ def _name(function: dict[str, Any]) -> str:
 def _texts(value: object) -> list[str]:
     """The strings of a list, or a lone one."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
+
+def _is_function(tool: object) -> bool:
+    """Whether a definition is a function's: by its type, or by having none, as in the older `functions`."""
+    return isinstance(tool, dict) and tool.get("type", "function") == "function"
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    inner = tool.get("function")
+    return inner if isinstance(inner, dict) else tool

@@ -1,0 +1,111 @@
+"""Prompt: what a request's prompt counts, by its parts; and the way there, most of which may be free."""
+
+from collections import Counter as Totals
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from service.domain.tokens.counters import Counter
+from service.domain.tokens.memory import Key, key_of
+from service.domain.tokens.work import Work, bound
+
+# What a prompt is made of.
+PARTS = (
+    "framing",  # what surrounds messages, and begins the reply
+    "text",  # of messages
+    "names",  # of who speaks
+    "calls",  # that the assistant made
+    "tools",  # functions and tools, and which of them is to be called
+    "format",  # the schema of the answer
+    "images",
+    "audio",
+    "files",
+    "other",  # members that only some models know
+    "margin",  # what the operator adds
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text that is made when it is to be counted, from a `source` that says as much."""
+
+    source: str
+    render: Callable[[], str]
+
+    def key(self) -> Key:
+        """One that no text of its own has."""
+        digest, length = key_of(self.source)
+        return digest, -length
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a request says, before its texts are counted: tokens that are known by part, and texts by part.
+
+    `guessed`: there is something in it that nobody can count before the model has.
+    """
+
+    fixed: Totals[str] = field(default_factory=Totals)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    rendered: list[tuple[str, Rendered]] = field(default_factory=list)
+    guessed: bool = False
+
+    def bound(self) -> int:
+        """The most tokens it can have, were each byte of its texts one."""
+        texts = sum(bound(text) for _, text in self.texts)
+        return self.fixed.total() + texts + sum(bound(one.render()) for _, one in self.rendered)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Tokens by part, and in all; `exact` where they were counted as the model does, not bounded or guessed."""
+
+    parts: Mapping[str, int]
+    tokens: int
+    exact: bool
+
+
+class Tally:
+    """A count that has begun: what is remembered is counted, `remaining` characters are not.
+
+    `finish` may be called once, in whatever thread. `margin` is in per cent.
+    """
+
+    __slots__ = ("_counter", "_guessed", "_margin", "_parts", "_rendered", "_texts", "remaining", "work")
+
+    def __init__(self, reading: Reading, counter: Counter, work: Work, *, margin: int = 0) -> None:
+        self._counter = counter
+        self._margin = margin
+        self._guessed = reading.guessed
+        self._parts = reading.fixed
+        self._texts: list[tuple[str, str]] = []
+        self._rendered: list[tuple[str, Rendered]] = []
+        self.work = work
+        self.remaining = 0
+        for part, text in reading.texts:
+            if not self._remembered(part, key_of(text), len(text)):
+                self._texts.append((part, text))
+        for part, one in reading.rendered:
+            if not self._remembered(part, one.key(), len(one.source)):
+                self._rendered.append((part, one))
+
+    def finish(self) -> Prompt:
+        """Count what remains."""
+        parts, count, work = self._parts, self._counter.count, self.work
+        for part, text in self._texts:
+            parts[part] += count(text, work)
+        for part, one in self._rendered:
+            parts[part] += count(one.render(), work, one.key())
+        tokens = parts.total()
+        if self._margin:
+            parts["margin"] = -(-tokens * self._margin // 100)
+            tokens += parts["margin"]
+        return Prompt(parts, tokens, exact=not (self._guessed or work.bounded))
+
+    def _remembered(self, part: str, key: Key, length: int) -> bool:
+        tokens = self._counter.known(key)
+        if tokens is None:
+            self.remaining += length
+            return False
+        self._parts[part] += tokens
+        self.work.cached += length
+        return True

@@ -15,9 +15,10 @@ from service.domain.tokens.prompt import Reading, Rendered
 _FUNCTIONS = 9  # what surrounds the definitions, as a system message of their own
 _SHARED_SYSTEM = -4  # given back where the request has a system message, which they then join
 # The tokens of a role: its name is one in either encoding.
-_ROLES = {"system": 1, "developer": 1, "user": 1, "assistant": 1, "tool": 3, "function": -1}
-_CALL = 3
-_PARALLEL_CALLS = 10  # two calls or more in one message: 13 to 20 were seen and never explained
+_ROLES = {"system": 1, "developer": 1, "user": 1, "assistant": 1, "tool": 0, "function": -1}
+_CALL = 3  # one call in a message, its name and arguments besides
+_CALLS = 18  # several in one message
+_EACH_CALL = 10  # of several; its arguments besides
 _CHOICE_NONE = 1
 _CHOICE_TOOL = 7
 _CHOICE_FUNCTION = 4
@@ -50,6 +51,7 @@ class _Reader:
 
     def __init__(self, family: Family) -> None:
         self._family = family
+        self._called: dict[object, object] = {}  # names of functions, by the ids of their calls
         self.reading = Reading()
         self.reading.fixed["framing"] = family.reply
 
@@ -70,20 +72,21 @@ class _Reader:
                 fixed["framing"] += _ROLES[role]
             else:
                 self._text("other", role)
-        if role != "tool" and isinstance(name, str):
+        if role == "tool":
+            self._text("calls", self._called.get(_hashable(message.get("tool_call_id"))))
+        elif isinstance(name, str):
             fixed["names"] += family.per_name
             self._text("names", name)
-        if len(message) > 2:
+        if len(message) > 2 or content is None:
             self._more(message)
 
     def _more(self, message: dict[str, Any]) -> None:
         calls = _list(message.get("tool_calls"))
-        for call in calls:
-            self._call(call)
-        if len(calls) > 1:
-            self.reading.fixed["calls"] += _PARALLEL_CALLS
         if message.get("function_call") is not None:
-            self._call(message["function_call"])
+            calls = [*calls, message["function_call"]]
+        self.reading.fixed["calls"] += _CALL if len(calls) == 1 else _CALLS if calls else 0
+        for call in calls:
+            self._call(call, alone=len(calls) == 1)
         for key, value in message.items():
             if key not in _KNOWN:  # `refusal`, or a dialect's own
                 self._text("other", value)
@@ -111,14 +114,18 @@ class _Reader:
             for text in tools.strings(part):
                 self._text("other", text)
 
-    def _call(self, call: object) -> None:
-        """A call that the assistant made: a function's name and arguments, or a custom tool's name and input."""
-        self.reading.fixed["calls"] += _CALL
+    def _call(self, call: object, *, alone: bool) -> None:
+        """A call that the assistant made: of a function with its arguments, or a custom tool with its input."""
         if not isinstance(call, dict):
             self._json("calls", call)
             return
         named = _named(call)
-        for key in ("name", "arguments", "input"):
+        self._called[_hashable(call.get("id"))] = named.get("name")
+        if alone:
+            self._text("calls", named.get("name"))
+        else:
+            self.reading.fixed["calls"] += _EACH_CALL
+        for key in ("arguments", "input"):
             self._text("calls", named.get(key))
 
     def definitions(self, definitions: list[Any], *, joined: bool) -> None:
@@ -162,3 +169,7 @@ def _named(tool: dict[str, Any]) -> dict[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _hashable(value: object) -> object:
+    return value if isinstance(value, str) else None

@@ -14,7 +14,7 @@ DOORS = {
     "httptools": ["adapters/upstream/"],
     "certifi": ["adapters/upstream/"],
     "aiohttp": [],
-    "prometheus_client": ["adapters/metrics.py"],
+    "prometheus_client": ["adapters/metrics/"],
     "structlog": ["adapters/logs.py"],
     "tiktoken": ["domain/tokens/"],
     "fastjsonschema": ["interceptors/json_schema_validation.py"],

@@ -5,82 +5,38 @@ several workers PROMETHEUS_MULTIPROC_DIR has to be there before the first import
 Labels come from closed sets only, whatever a client sends; what is in none of them is `other`.
 """
 
-import contextlib
 import functools
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.adapters.metrics.exposition import exposed, page
+from service.adapters.metrics.families import COUNTERS, GAUGES, HISTOGRAMS, Family
+from service.adapters.metrics.labels import (
+    CALLS,
+    HOWS,
+    KINDS,
+    MODES,
+    OTHER,
+    REASONS,
+    RESULTS,
+    ROUTES,
+    SOURCES,
+    UPSTREAM_ERRORS,
+    one_of,
+    status_label,
+)
+from service.domain.drift import drift
 from service.domain.durations import Durations, durations
 from service.domain.exchange import Exchange
+from service.domain.tokens.work import Work
 from service.domain.usage import OUTCOMES
 
-OTHER = "other"
-ROUTES = ("chat", "models", OTHER)
-KINDS = ("estimated", "reserved", "prompt", "completion", "cached", "reasoning", "overrun", "returned")
-SOURCES = ("provider", "local", "reservation", "none")
-REASONS = ("limit", "never", "ledger", "blocked")
-CALLS = ("reserve", "settle", "renew", "release", "peek")
-RESULTS = ("ok", "error", "late")
-MODES = ("refuse", "allow", "local")
-UPSTREAM_ERRORS = ("refused", "broken", "timeout", "status")
+__all__ = ["COUNTERS", "GAUGES", "HISTOGRAMS", "Family", "Metrics", "page"]
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
-
-# Upper bounds in seconds: of work of ours, of one call to the ledger, and of waiting for a model.
-_OWN = {"buckets": (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)}
-_STORE = {"buckets": (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)}
-_MODEL = {"buckets": (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)}
-# What the gauges of several workers are together; those of workers that are gone do not count.
-_SUM, _LEAST, _MOST = ({"multiprocess_mode": mode} for mode in ("livesum", "livemin", "livemax"))
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric: its name, what it says, its labels; a histogram's buckets, or how workers' gauges add up."""
-
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-COUNTERS = (
-    Family("weir_requests_total", "Exchanges that ended.", ("route", "outcome", "status")),
-    Family("weir_tokens_total", "Tokens, by what they are to us.", ("model", "kind")),
-    Family("weir_usage_total", "Exchanges by who said what was used.", ("source",)),
-    Family("weir_refusals_total", "Refusals, shadow ones included.", ("policy", "reason", "enforced")),
-    Family("weir_ledger_calls_total", "Calls to the ledger.", ("call", "result")),
-    Family("weir_reservations_lost_total", "Reservations, by subject, that nobody settled in time."),
-    Family("weir_degraded_total", "Requests decided without the ledger, and how.", ("policy", "mode")),
-    Family("weir_settles_dropped_total", "Settlements lost, as too many waited for the ledger."),
-    Family("weir_settles_forgotten_total", "Settlements that came too late to be counted safely."),
-    Family("weir_upstream_errors_total", "Failures of upstream.", ("kind",)),
-    Family("weir_log_records_dropped_total", "Log records lost because nobody read the log."),
-)
-HISTOGRAMS = (
-    Family("weir_overhead_seconds", "Weir's own part of an exchange.", ("route",), _OWN),
-    Family("weir_upstream_seconds", "From sending upstream to its head.", ("route",), _MODEL),
-    Family("weir_first_byte_seconds", "From received to the first byte out.", ("route",), _MODEL),
-    Family("weir_request_seconds", "From received to the end of the exchange.", ("route",), _MODEL),
-    Family("weir_ledger_seconds", "How long a call to the ledger took.", ("call",), _STORE),
-)
-GAUGES = (
-    Family("weir_in_flight", "Exchanges that are open now.", ("route",), _SUM),
-    Family("weir_ledger_available", "1 while every worker reaches the ledger, else 0.", (), _LEAST),
-    Family("weir_ledger_breaker", "Whether the ledger is asked: 0 yes, 1 now and then, 2 no.", (), _MOST),
-    Family("weir_workers_alive", "Workers that share the ledger, as far as they know.", (), _MOST),
-    Family("weir_reservations_open", "Reservations that this gateway holds open.", (), _SUM),
-    Family("weir_settles_pending", "Settlements that wait for the ledger to come back.", (), _SUM),
-    Family("weir_build_info", "The version that runs; always 1.", ("version",), _MOST),
-    Family("weir_definition_info", "The API definition in force; always 1.", ("revision",), _MOST),
-)
 
 
 class Metrics:
@@ -106,13 +62,13 @@ class Metrics:
 
     def started(self, route: str) -> None:
         """An exchange began."""
-        self._gauges["weir_in_flight"](_one_of(route, ROUTES)).inc()
+        self._gauges["weir_in_flight"](one_of(route, ROUTES)).inc()
 
     def ended(self, exchange: Exchange) -> None:
         """An exchange that `started` is over: its outcome, times, estimate and usage are final."""
-        route = _one_of(exchange.route, ROUTES)
-        status = _status(exchange.answer.status if exchange.answer else None)
-        self._counters["weir_requests_total"](route, _one_of(exchange.outcome, OUTCOMES), status).inc()
+        route = one_of(exchange.route, ROUTES)
+        status = status_label(exchange.answer.status if exchange.answer else None)
+        self._counters["weir_requests_total"](route, one_of(exchange.outcome, OUTCOMES), status).inc()
         self._gauges["weir_in_flight"](route).dec()
         self._timed(route, durations(exchange))
         self._used(exchange)
@@ -130,24 +86,34 @@ class Metrics:
         if exchange.estimate:
             self.tokens(model, "estimated", exchange.estimate.total)
         if usage := exchange.usage:
-            self._counters["weir_usage_total"](_one_of(usage.source, SOURCES)).inc()
+            self._counters["weir_usage_total"](one_of(usage.source, SOURCES)).inc()
             for kind in ("prompt", "completion", "cached", "reasoning"):
                 self.tokens(model, kind, getattr(usage, kind))
+        for part, error in drift(exchange):
+            self._histograms["weir_estimate_error_ratio"](one_of(model, self._models), part).observe(error)
 
     def tokens(self, model: str, kind: str, count: int) -> None:
         """Tokens of one of KINDS. `ended` counts all but reserved, returned and overrun itself."""
         if count > 0:
-            self._counters["weir_tokens_total"](_one_of(model, self._models), _one_of(kind, KINDS)).inc(count)
+            self._counters["weir_tokens_total"](one_of(model, self._models), one_of(kind, KINDS)).inc(count)
+
+    def counted(self, work: Work) -> None:
+        """The prompt of a request was counted, and this is how: as the worst of its characters were."""
+        worst = "bounded" if work.bounded else "counted" if work.counted else "cached"
+        self._counters["weir_counted_requests_total"](worst).inc()
+        for how in HOWS:
+            if characters := getattr(work, how):
+                self._counters["weir_counted_characters_total"](how).inc(characters)
 
     def refused(self, policy: str, reason: str, enforced: bool) -> None:
         """A policy refused; in shadow mode (not enforced) it only would have."""
-        labels = _one_of(policy, self._policies), _one_of(reason, REASONS), "true" if enforced else "false"
+        labels = one_of(policy, self._policies), one_of(reason, REASONS), "true" if enforced else "false"
         self._counters["weir_refusals_total"](*labels).inc()
 
     def ledger_call(self, call: str, result: str, seconds: float) -> None:
         """One of CALLS ended with one of RESULTS."""
-        call = _one_of(call, CALLS)
-        self._counters["weir_ledger_calls_total"](call, _one_of(result, RESULTS)).inc()
+        call = one_of(call, CALLS)
+        self._counters["weir_ledger_calls_total"](call, one_of(result, RESULTS)).inc()
         self._histograms["weir_ledger_seconds"](call).observe(seconds)
 
     def ledger_available(self, available: bool) -> None:
@@ -156,7 +122,7 @@ class Metrics:
 
     def degraded(self, policy: str, mode: str) -> None:
         """A request was decided without the ledger, as one of MODES says."""
-        self._counters["weir_degraded_total"](_one_of(policy, self._policies), _one_of(mode, MODES)).inc()
+        self._counters["weir_degraded_total"](one_of(policy, self._policies), one_of(mode, MODES)).inc()
 
     def ledger_breaker(self, state: int) -> None:
         """What this worker's breaker lets through: 0 everything, 1 one call to see, 2 nothing."""
@@ -185,7 +151,7 @@ class Metrics:
 
     def upstream_error(self, kind: str) -> None:
         """Upstream failed in one of the ways of UPSTREAM_ERRORS."""
-        self._counters["weir_upstream_errors_total"](_one_of(kind, UPSTREAM_ERRORS)).inc()
+        self._counters["weir_upstream_errors_total"](one_of(kind, UPSTREAM_ERRORS)).inc()
 
     def log_records_dropped(self, count: int = 1) -> None:
         """So many log records were lost."""
@@ -198,23 +164,7 @@ class Metrics:
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """The numbers of this process alone: content, and its media type."""
-        return _exposed(self.registry, accept)
-
-
-def page(accept: str, *, directory: str) -> tuple[bytes, str]:
-    """The numbers of all processes that count into `directory`: content, and its media type.
-
-    Needs no Metrics in the process that asks. The gauges of processes that are gone are dropped first.
-    """
-    _forget_the_dead(directory)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
-    return _exposed(registry, accept)
-
-
-def _exposed(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    encode, media_type = choose_encoder(accept)
-    return encode(registry), media_type
+        return exposed(self.registry, accept)
 
 
 def _count_as_one_process() -> None:
@@ -224,27 +174,7 @@ def _count_as_one_process() -> None:
         values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
 
 
-def _forget_the_dead(directory: str) -> None:
-    files = (re.fullmatch(r"gauge_live[a-z]+_(\d+)\.db", name) for name in os.listdir(directory))
-    for pid in {int(file[1]) for file in files if file}:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            with contextlib.suppress(FileNotFoundError):  # another scrape was faster
-                mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue  # somebody else's process, so alive
-
-
 def _children(family: Family, kind: type[_Metric], registry: CollectorRegistry) -> Callable[..., _Metric]:
     """What gives a metric's child by its labels' values: looked up once each, as `labels()` costs 3 µs."""
     metric = kind(family.name, family.help, family.labels, registry=registry, **family.options)
     return functools.cache(metric.labels) if family.labels else lambda: metric
-
-
-def _one_of(value: str, known: Collection[str]) -> str:
-    return value if value in known else OTHER
-
-
-def _status(status: int | None) -> str:
-    return "none" if status is None else str(status) if 100 <= status <= 599 else OTHER

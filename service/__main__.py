@@ -1,4 +1,4 @@
-"""The command line: weir serve, demo, simulate, check, keys, quota, health."""
+"""The command line: weir serve, demo, simulate, check, keys, quota, count, health."""
 
 import argparse
 import http.client
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from service import __version__
 from service import settings as configuration
-from service.quota import arguments
+from service.count import arguments as of_count
+from service.quota import arguments as of_quota
 from service.settings import Settings, SettingsError
 
 
@@ -59,8 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     new.set_defaults(command=_new_key)
 
     quota = commands.add_parser("quota", help="see and change how a subject stands with its limits")
-    arguments.add(quota)
+    of_quota.add(quota)
     quota.set_defaults(command=_quota)
+
+    count = commands.add_parser(
+        "count", help="count the prompt of a request body, or compare counts with the API's"
+    )
+    of_count.add(count)
+    count.set_defaults(command=_count)
 
     health = commands.add_parser("health", help="ask a running gateway whether it is ready")
     health.set_defaults(command=_health)
@@ -156,6 +163,15 @@ def _quota(options: argparse.Namespace) -> int:
     if settings is None:
         return 2
     from service.quota import command
+
+    return command.run(settings, options, _complain)
+
+
+def _count(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if settings is None:
+        return 2
+    from service.count import command
 
     return command.run(settings, options, _complain)
 

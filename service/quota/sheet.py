@@ -1,13 +1,14 @@
 """Sheet: how a subject stands with each of its policies, for people and for programs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from service.adapters.ledger.fields import Rule
 from service.adapters.ledger.subjects import Seen
+from service.columns import table
 from service.domain.account import Algorithm
 from service.domain.limit_headers import amount, duration, remaining, until_full
 from service.domain.policy import Policy, Standing
@@ -27,13 +28,6 @@ def written(number: int | Decimal) -> str:
     """An amount, without an exponent or zeros at the end of its decimals."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, columns below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def for_people(subject: Subject, seen: Seen, rules: Mapping[str, Rule]) -> str:

@@ -7,11 +7,12 @@ from heapq import heappop, heappush
 
 from service.adapters.ledger.subjects import Subjects
 from service.adapters.ledger.walk import Found
+from service.columns import table
 from service.domain.limit_headers import amount
 from service.domain.local import window_at
 from service.domain.policy import Policy
 from service.quota.book import Book
-from service.quota.sheet import plain, table, written
+from service.quota.sheet import plain, written
 from service.quota.subject import digest_in
 
 _HEAD = ("subject", "policy", "charged", "limit", "share")

@@ -1,0 +1,1 @@
+"""Count: what a request's prompt counts and why, and how far counts lie from what the API reported."""

@@ -26,6 +26,7 @@ PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel[
 ALERTS: list[dict[str, Any]] = yaml.safe_load(PROMETHEUS.with_name("alerts.yml").read_text())["groups"][0][
     "rules"
 ]
+ALERTS_TEST = Path(__file__).with_name("alerts.yml")
 EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 DOCKER_COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -52,7 +53,8 @@ def exported() -> dict[str, tuple[str, ...]]:
     """Every series that Weir publishes, and its labels."""
     plain = {family.name: family.labels for family in (*metrics.COUNTERS, *metrics.GAUGES)}
     for family in metrics.HISTOGRAMS:
-        plain |= {f"{family.name}_{suffix}": family.labels for suffix in ("count", "sum")}
+        if not family.is_signed():
+            plain |= {f"{family.name}_{suffix}": family.labels for suffix in ("count", "sum")}
         plain[f"{family.name}_bucket"] = (*family.labels, "le")
     return plain
 
@@ -215,6 +217,26 @@ def test_an_alert_names_only_labels_that_it_has() -> None:
 def test_prometheus_is_given_the_alerts_that_it_is_told_to_read() -> None:
     (rules,) = yaml.safe_load(PROMETHEUS.read_text())["rule_files"]
     assert f"./deploy/prometheus/{rules}:/etc/prometheus/{rules}:ro" in SERVICES["prometheus"]["volumes"]
+
+
+@needs_promtool
+def test_an_alert_fires_when_it_should_and_only_then() -> None:
+    done = ran(PROMTOOL, "test", "rules", ALERTS_TEST)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("said", "other"),
+    [("< 0.5 *", "< 0.3 *"), ("< 0.5 *", "< 0.9 *"), ('le="-0.05"', 'le="-0.5"'), ("for: 30m", "for: 3m")],
+)
+def test_promtool_would_notice_another_rule(said: str, other: str, tmp_path: Path) -> None:
+    rules, test = PROMETHEUS.with_name("alerts.yml"), tmp_path / "test.yml"
+    (tmp_path / "alerts.yml").write_text(rules.read_text().replace(said, other))
+    test.write_text(ALERTS_TEST.read_text().replace("../../deploy/prometheus/", ""))
+    done = ran(PROMTOOL, "test", "rules", test)
+    assert done.returncode != 0
+    assert "WeirEstimateDrift" in done.stdout + done.stderr
 
 
 @needs_promtool

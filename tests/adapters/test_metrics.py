@@ -236,8 +236,10 @@ def test_a_worker_with_the_number_of_a_dead_one_does_not_inherit_its_gauges(shar
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_no_fault_with_either_page(shared: Path) -> None:
     metrics = Metrics()
+    done = exchange()
+    done.estimate, done.usage = Estimate(12, 90), Usage(11, 22, source="provider")
     metrics.started("chat")
-    metrics.ended(exchange())
+    metrics.ended(done)
     with worker():
         pages = [metrics.page()[0], page("", directory=str(shared))[0]]
     for content in pages:

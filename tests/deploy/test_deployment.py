@@ -1,6 +1,7 @@
 """The deployment is what it says: its files as data, and as the programs they are made for read them."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -205,6 +206,17 @@ def test_a_panel_or_an_alert_asks_for_what_weir_publishes(expression: str) -> No
     assert not others
     assert name in published
     assert set(asked) <= set(published[name])
+
+
+def test_a_bucket_that_is_asked_for_by_its_bound_is_there() -> None:
+    bounds = {family.name: family.options["buckets"] for family in metrics.HISTOGRAMS}
+    asked = [
+        (name, bound)
+        for expression in (*EXPRESSIONS, *(rule["expr"] for rule in ALERTS))
+        for name, bound in re.findall(r'(weir_\w+)_bucket\{[^}]*\ble="([^"]+)"', expression)
+    ]
+    assert asked
+    assert [(name, bound) for name, bound in asked if float(bound) not in (*bounds[name], math.inf)] == []
 
 
 def test_an_alert_names_only_labels_that_it_has() -> None:

@@ -44,7 +44,7 @@ def serve(settings: Settings, metrics: str) -> int:
     once, and the vocabularies are in memory once.
     """
     api = read_definition(settings.definition or default_definition(), settings)
-    tokenizer = load_tokenizer()
+    tokenizer = load_tokenizer(api.counting)
     with ExitStack() as stack:
         url = settings.redis_url or stack.enter_context(EmbeddedStore()).url
         public = stack.enter_context(_listening(settings.host, settings.port))

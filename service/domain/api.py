@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from service.domain.decoding import decode
 from service.domain.marks import Document, Path, near
 from service.domain.measures import Duration, Size, kebab
 from service.domain.plans import Surroundings, is_particular, plans_of, surroundings
+from service.domain.tokens.options import Counting, CountingOption, unreached
 
 _PHASES = ("request", "response")
 _SCHEMAS = "#/components/schemas/"
@@ -54,8 +55,8 @@ class Api:
 
     `timeout` is in seconds, `max_body` in bytes. `request_schema` is the JSON Schema of a chat request, with
     the document's own `components` beside it, where its references lead. `plans` are, for the callers of
-    each plan, the options of the one step that has policies. `revision` is the first 12 hexadecimal digits
-    of the text's SHA-256.
+    each plan, the options of the one step that has policies. `counting` is how tokens of some models are
+    counted. `revision` is the first 12 hexadecimal digits of the text's SHA-256.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Api:
     plans: Mapping[str, BaseModel]
     request_schema: Mapping[str, Any]
     revision: str
+    counting: Counting = field(default_factory=dict)
 
 
 def _limits(options: type[BaseModel] | None) -> bool:
@@ -101,6 +103,7 @@ class _Weir(BaseModel, extra="forbid", alias_generator=kebab):
     sunset: date | None = None
     flows: _Flows
     plans: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], dict[str, Any]] = {}
+    counting: CountingOption = {}
 
     @field_validator("deprecated", "sunset")
     @classmethod
@@ -145,16 +148,18 @@ def parse(
     limiting = {path: steps[name] for path, name in _named(document, "request") if _limits(steps.get(name))}
     plans = plans_of(document, limiting, around)
     schema = _request_schema(document, weir.base_path) if weir else None
+    _reached(document, ("x-weir", "counting"))
     if not frame or not weir or not schema or document.errors():
         raise DefinitionError(document.errors())
     return Api(
         **frame.info.model_dump(),
-        **weir.model_dump(exclude={"flows", "plans"}),
+        **weir.model_dump(exclude={"flows", "plans", "counting"}),
         request=request,
         response=response,
         plans=plans,
         request_schema=schema,
         revision=hashlib.sha256(text.encode()).hexdigest()[:12],
+        counting=weir.counting,
     )
 
 
@@ -187,6 +192,13 @@ def _named(document: Document, phase: str) -> Iterator[tuple[Path, str]]:
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         for name in entry if isinstance(entry, dict) else ():
             yield (*at, index, name), name
+
+
+def _reached(document: Document, at: Path) -> None:
+    """Note which globs of an object can never count."""
+    globs = document.value(at)
+    for glob, wide in unreached(globs) if isinstance(globs, dict) else ():
+        document.fault((*at, glob), f'expected before "{wide}", which matches all that it does', at_name=True)
 
 
 def _request_schema(document: Document, base_path: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from service.domain.api import Api, DefinitionError, Step, parse
 from service.domain.measures import Percent
 from service.domain.policies import Window
+from service.domain.tokens.options import ModelOptions
 
 DEFINITIONS = Path(__file__).parents[1] / "definitions"
 VARIABLES = {"UPSTREAM_URL": "http://models.test/v1/", "LIMIT": "20", "REGION": "north"}
@@ -139,6 +140,33 @@ def test_a_step_of_which_no_phases_are_known_may_stand_in_both_flows() -> None:
     api = parse(text, file="weir.yaml", variables=VARIABLES, steps=STEPS)
 
     assert api.response == (Step("limit", Limit(policies=())),)
+
+
+COUNTING = """\
+  counting:
+    "llama-*": {bytes-per-token: 3.5, margin: 10%}
+    "acme-*": {like: gpt-4o}
+    "*": {file: 8000, audio: 2400, image: 1445}
+"""
+
+
+def test_how_models_count_is_said_by_globs_in_their_order() -> None:
+    counting = decoded(GOOD.replace("paths:\n", COUNTING + "paths:\n")).counting
+
+    assert list(counting) == ["llama-*", "acme-*", "*"]
+    assert counting["llama-*"] == ModelOptions.model_validate({"bytes-per-token": 3.5, "margin": "10%"})
+    assert counting["acme-*"] == ModelOptions(like="gpt-4o")
+    assert counting["*"] == ModelOptions(file=8000, audio=2400, image=1445)
+
+
+def test_where_nothing_is_said_models_count_as_they_are_known() -> None:
+    assert decoded(GOOD).counting == {}
+
+
+def test_a_margin_of_nothing_says_that_a_later_one_is_not_meant() -> None:
+    counting = '  counting: {"gpt-*": {margin: 0%}, "*": {margin: 5%}}\n'
+
+    assert decoded(GOOD.replace("paths:\n", counting + "paths:\n")).counting["gpt-*"] == ModelOptions()
 
 
 def test_a_retired_api_may_keep_its_dates() -> None:

@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.adapters import vocabularies
 from service.domain.tokens import Tokenizer
 from service.simulator import application
 from service.simulator.server import ASGIApp
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    return Tokenizer({name: vocabularies.read(name) for name in vocabularies.SHA256})
 
 
 @dataclass

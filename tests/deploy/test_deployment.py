@@ -28,7 +28,11 @@ ALERTS: list[dict[str, Any]] = yaml.safe_load(PROMETHEUS.with_name("alerts.yml")
     "rules"
 ]
 ALERTS_TEST = Path(__file__).with_name("alerts.yml")
-EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
+(QUERIES,) = re.findall(r"```promql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXPRESSIONS: list[str] = [
+    *(target["expr"] for panel in PANELS for target in panel["targets"]),
+    *QUERIES.splitlines(),
+]
 
 DOCKER_COMPOSE = Path(sys.executable).with_name("docker-compose")
 PROMTOOL = shutil.which("promtool") or ""
@@ -197,7 +201,7 @@ def test_prometheus_asks_every_gateway_on_its_operations_port() -> None:
 @pytest.mark.parametrize(
     "expression", [*EXPRESSIONS, *(rule["expr"] for rule in ALERTS if "weir_" in rule["expr"])]
 )
-def test_a_panel_or_an_alert_asks_for_what_weir_publishes(expression: str) -> None:
+def test_a_panel_an_alert_and_the_readme_ask_for_what_weir_publishes(expression: str) -> None:
     published = exported()
     (name, *others) = set(re.findall(r"\bweir_\w+", expression))
     asked = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", expression)
@@ -252,11 +256,11 @@ def test_promtool_would_notice_another_rule(said: str, other: str, tmp_path: Pat
 
 
 @needs_promtool
-def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
+def test_prometheus_understands_every_panel_and_what_the_readme_asks(tmp_path: Path) -> None:
     asked = [expression.replace("$__rate_interval", "1m") for expression in EXPRESSIONS]
-    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(asked)]
+    rules = [{"record": f"asked:{number}", "expr": text} for number, text in enumerate(asked)]
     path = tmp_path / "rules.yml"
-    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    path.write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
     done = ran(PROMTOOL, "check", "rules", path)
     assert done.returncode == 0, done.stderr
 

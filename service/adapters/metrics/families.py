@@ -27,7 +27,7 @@ class Family:
 
     def is_signed(self) -> bool:
         """Whether this is a histogram of values that may be negative."""
-        return min(self.options.get("buckets", (0,))) < 0
+        return any(bound < 0 for bound in self.options.get("buckets", ()))
 
 
 COUNTERS = (

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from service.domain.globs import Globs
@@ -60,7 +60,11 @@ class Tokenizer:
 
     def count(self, text: str, model: str) -> int:
         """The tokens of a text; what looks like a special token is plain text."""
-        return self._model(model[:_LONGEST_NAME]).counter.count(text, Work(self._clock))
+        return self.counts(model)(text)
+
+    def counts(self, model: str) -> Callable[[str], int]:
+        """What counts texts as a model does, all of them within the budget of one request."""
+        return partial(self._model(model[:_LONGEST_NAME]).counter.count, work=Work(self._clock))
 
     def family(self, model: str) -> Family:
         """What is known of how a model counts."""
@@ -69,7 +73,7 @@ class Tokenizer:
     def _resolved(self, name: str) -> _Model:
         options = next((options for globs, options in self._counting if globs.match(name)), _AS_KNOWN)
         found = family(options.like or name)
-        said = {part: getattr(options, part) for part in ("image", "audio", "file")}
-        found = replace(found, **{part: tokens for part, tokens in said.items() if tokens is not None})
+        said = {f"unknown_{part}": getattr(options, part) for part in ("image", "audio", "file")}
+        found = replace(found, **said)
         rough = options.bytes_per_token
         return _Model(found, Rough(rough) if rough else self._counters[found.encoding], options.margin)

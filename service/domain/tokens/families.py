@@ -5,23 +5,37 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from service.domain.tokens.images import Limit, Patches, Tiles
+
+_SMALL = Limit(512)
+_FITTED = Limit(2048)
+_1536 = Limit(2048, 1536)
+_2500 = Limit(2048, 2500)
+_10000 = Limit(6000, 10_000)
+_ORIGINAL = Limit(65_535)
+_AS_MOST = Patches(120, _2500, low=_SMALL, original=_10000)  # of models that nobody here knows: a guess
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """How a model counts: its encoding, and in tokens what surrounds the text.
 
     `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's.
-    `image_low` and `image_high` are the most that an image of any size costs by its detail.
+    `image` says what one costs by its size; `per_image` and `per_audio` what surrounds such a part.
+    `unknown_image`, `unknown_audio` and `unknown_file` are the operator's word on one of which nothing can be
+    known; None: the worst case, or a guess.
     """
 
     encoding: str = "o200k_base"
     per_message: int = 3
     per_name: int = 1
     reply: int = 3
-    audio: int = 1200  # two minutes at ten tokens a second
-    file: int = 4096  # some pages of text with their pictures
-    image_low: int = 308  # 512 × 512 px in patches of 32, × 1.2
-    image_high: int = 3000  # 2,500 patches × 1.2
+    image: Tiles | Patches = _AS_MOST
+    per_image: int = 1
+    per_audio: int = 4  # recorded answers of gpt-4o-audio-preview, gpt-4o-mini-audio-preview, gpt-audio-mini
+    unknown_image: int | None = None
+    unknown_audio: int | None = None
+    unknown_file: int | None = None
 
 
 class Fact(NamedTuple):
@@ -33,9 +47,10 @@ class Fact(NamedTuple):
 
 
 _COOKBOOK = "openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb"
-_VISION = "OpenAI documentation, guides/images-vision, Calculating costs"
-_TILES = f"{_VISION}: base + at most 8 tiles"
-_PATCHES = f"{_VISION} (2025): at most 1,536 patches × a factor"
+_VISION = "OpenAI documentation, guides/images-vision, Calculating costs (September 2026)"
+_VISION_BEFORE = "the same, until July 2026"
+_FORUM = "measured, community.openai.com"
+_RECORDED = "recorded answers (pydantic-ai, ruby_llm, openai-tokens-count)"
 
 # In order: what a later row says wins.
 FACTS = (
@@ -48,13 +63,70 @@ FACTS = (
     Fact(
         "gpt-5*", {"reply": 2}, "recorded answers: 7 for 'ping' (gpt-5.6), 109 where gpt-4o says 110 (gpt-5)"
     ),
-    Fact("gpt-4o* chatgpt-4o* gpt-4.1* gpt-4.5* gpt-4-*", {"image_low": 85, "image_high": 1445}, _TILES),
-    Fact("gpt-4o-mini*", {"image_low": 2833, "image_high": 48169}, _TILES),
-    Fact("gpt-5 gpt-5-* gpt-5.1*", {"image_low": 70, "image_high": 1190}, _TILES),
-    Fact("o1* o3*", {"image_low": 75, "image_high": 1275}, _TILES),
-    Fact("gpt-4.1-mini* gpt-5-mini*", {"image_low": 2489, "image_high": 2489}, _PATCHES),
-    Fact("gpt-4.1-nano* gpt-5-nano*", {"image_low": 3779, "image_high": 3779}, _PATCHES),
-    Fact("o4-mini*", {"image_low": 2642, "image_high": 2642}, _PATCHES),
+    # Images.
+    Fact(
+        "gpt-4o* chatgpt-4o* gpt-4.1* gpt-4.5* gpt-4 gpt-4-*",
+        {"image": Tiles(85, 170), "per_image": 0},
+        f"{_VISION}; gpt-4-turbo: of 2024; {_RECORDED}",
+    ),
+    Fact("gpt-4o-mini*", {"image": Tiles(2833, 5667)}, f"{_VISION}; {_RECORDED}"),
+    Fact(
+        "gpt-5 gpt-5-* gpt-5.1*",
+        {"image": Tiles(70, 140), "per_image": 0},
+        f"{_VISION}; gpt-5-codex, gpt-5-pro: a guess",
+    ),
+    Fact(
+        "o1 o1-* o3 o3-*",
+        {"image": Tiles(75, 150), "per_image": 0},
+        f"{_VISION}; o3 {_FORUM}, where o1-2024-12-17 cost less",
+    ),
+    Fact("computer-use-preview*", {"image": Tiles(65, 129), "per_image": 0}, _VISION_BEFORE),
+    Fact(
+        "gpt-4.1-mini*",
+        {"image": Patches(162, _FITTED)},
+        f"{_VISION}: 6,144 patches, more than fit into 2,048 px (1,536 until July 2026); {_FORUM}",
+    ),
+    Fact(
+        "gpt-4.1-nano*",
+        {"image": Patches(246, _1536)},
+        f"{_VISION_BEFORE}; {_RECORDED}; 1,536 {_FORUM}",
+    ),
+    Fact("o4-mini*", {"image": Patches(172, _1536)}, _VISION_BEFORE),
+    Fact("codex-mini*", {"image": Patches(172, _1536)}, _FORUM),
+    Fact(
+        "gpt-5-mini*",
+        {"image": Patches(120, _1536)},
+        f"{_VISION}; {_FORUM}; 1,536 {_VISION_BEFORE}, which said × 1.62",
+    ),
+    Fact(
+        "gpt-5-nano*",
+        {"image": Patches(150, _1536)},
+        f"{_VISION}; {_RECORDED}; 1,536 {_VISION_BEFORE}, which said × 2.46",
+    ),
+    Fact("gpt-5.2*", {"image": Patches(120, _FITTED)}, f"{_VISION}: 6,144 patches (1,536 until July 2026)"),
+    Fact(
+        "gpt-5-codex-mini* gpt-5.1-codex-mini* gpt-5.2-codex* gpt-5.2-chat* gpt-5.3*",
+        {"image": Patches(120, _1536)},
+        f"1,536: documentation of March 2026; × 1.2: {_FORUM} (gpt-5.3-codex), of the others a guess",
+    ),
+    Fact("gpt-5.4*", {"image": Patches(120, _2500, low=_FITTED, original=_10000)}, _VISION),
+    Fact("gpt-5.5*", {"image": Patches(120, _2500, low=_SMALL, original=_10000, auto=_10000)}, _VISION),
+    Fact(
+        "gpt-5.[6-9]* gpt-5.[1-9][0-9]* gpt-[6-9]* gpt-1[0-9]*",
+        {"image": Patches(120, _2500, low=_SMALL, original=_ORIGINAL, auto=_ORIGINAL)},
+        f"{_VISION}: gpt-5.6; gpt-6-luna {_FORUM}; of others a guess",
+    ),
+    Fact(
+        "gpt-6-astra*",
+        {"image": Patches(120, Limit(65_535, 2500), low=_SMALL, original=_ORIGINAL, auto=_ORIGINAL)},
+        "two open-source clients that quote the documentation",
+    ),
+    Fact(
+        "gpt-4.1-mini* gpt-4.1-nano* gpt-5-mini* gpt-5-nano* o4-mini* gpt-5-codex-mini* gpt-5.1-codex-mini* "
+        "gpt-5.[1-9][0-9]*",
+        {"per_image": 1},
+        f"{_RECORDED} of gpt-4.1-nano and gpt-5-nano; the next three {_FORUM}; others as these",
+    ),
 )
 
 

@@ -26,25 +26,5 @@ def test_the_models_before_gpt_4o_count_with_cl100k(model: str) -> None:
     assert family(model).encoding == "cl100k_base"
 
 
-@pytest.mark.parametrize(
-    ("model", "low", "high"),
-    [
-        ("gpt-4o", 85, 1445),
-        ("gpt-4.1", 85, 1445),
-        ("gpt-4-turbo", 85, 1445),
-        ("gpt-4o-mini", 2833, 48169),
-        ("gpt-5", 70, 1190),
-        ("gpt-5.1-2025-11-13", 70, 1190),
-        ("gpt-5.4", 308, 3000),
-        ("gpt-4.1-mini", 2489, 2489),
-        ("gpt-5-nano", 3779, 3779),
-        ("o1", 75, 1275),
-        ("o4-mini", 2642, 2642),
-    ],
-)
-def test_the_most_an_image_costs_is_what_the_documentation_says(model: str, low: int, high: int) -> None:
-    assert (family(model).image_low, family(model).image_high) == (low, high)
-
-
 def test_every_fact_names_its_source() -> None:
     assert all(fact.source and fact.models and fact.what for fact in FACTS)

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from service.domain import chat, json_text
 from service.domain.chat import Chat
+from service.domain.globs import Globs
 from service.domain.tokens import Tokenizer
 from service.domain.tokens import chat as prompts
-from service.domain.tokens.families import Family
+from service.domain.tokens.options import Counting
 from service.domain.tokens.prompt import Prompt
+
+_ROUGH = "bytes-per-token"  # which takes the place of an encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a body counts. `most` is the provable bound; `bounded` characters were taken at it."""
+    """What a body counts.
+
+    `facts` are what is known of how the model counts. `said` is what the definition says, in its own words,
+    by the glob that matches; empty where it says nothing. `most` is the provable bound; `bounded` characters
+    were taken at it.
+    """
 
     model: str
-    family: Family
+    facts: Mapping[str, Any]
+    said: Mapping[str, Mapping[str, Any]]
     prompt: Prompt
     most: int
     bounded: int
@@ -51,15 +60,26 @@ def read(body: bytes, model: str | None) -> Chat:
     return chat.parse(body)
 
 
-def counted(asked: Chat, tokenizer: Tokenizer) -> Body:
+def counted(asked: Chat, tokenizer: Tokenizer, counting: Counting) -> Body:
     """Count within the gateway's budget; the messages afterwards, each within one of its own."""
     model, document = asked.model, asked.document
     tally = tokenizer.tally(document, model)
     prompt = tally.finish()
-    family = tokenizer.family(model)
-    most = prompts.read(document, family).bound() + prompt.parts.get("margin", 0)
+    most = prompts.read(document, tokenizer.family(model)).bound() + prompt.parts.get("margin", 0)
+    said = _said(model, counting)
+    facts = asdict(tokenizer.family(model))
+    if any(_ROUGH in options for options in said.values()):
+        facts["encoding"] = None
     messages = tuple(_messages(document.get("messages"), model, tokenizer))
-    return Body(model, family, prompt, most, tally.work.bounded, messages)
+    return Body(model, facts, said, prompt, most, tally.work.bounded, messages)
+
+
+def _said(model: str, counting: Counting) -> dict[str, dict[str, Any]]:
+    """The first glob that matches, with its options."""
+    for glob, options in counting.items():
+        if Globs((glob,)).match(model):
+            return {glob: options.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)}
+    return {}
 
 
 def _messages(messages: object, model: str, tokenizer: Tokenizer) -> Iterator[Message]:

@@ -18,6 +18,7 @@ from service.count.spread import Case
 from service.domain.api import DefinitionError
 from service.domain.errors import InvalidRequest
 from service.domain.tokens import Tokenizer
+from service.domain.tokens.options import Counting
 from service.settings import Settings
 
 Complain = Callable[[Sequence[str]], None]
@@ -31,9 +32,8 @@ def run(settings: Settings, options: argparse.Namespace, complain: Complain) -> 
         complain(["--worst: expected only with --against"])
         return 2
     try:
-        app.read_definition(settings.definition or app.default_definition(), settings)
-        tokenizer = app.load_tokenizer()
-        return (_count if options.against is None else _compare)(tokenizer, options, complain)
+        api = app.read_definition(settings.definition or app.default_definition(), settings)
+        return (_count if options.against is None else _compare)(api.counting, options, complain)
     except DefinitionError as wrong:
         complain(wrong.errors)
         return 1
@@ -42,7 +42,7 @@ def run(settings: Settings, options: argparse.Namespace, complain: Complain) -> 
         return 2
 
 
-def _count(tokenizer: Tokenizer, options: argparse.Namespace, complain: Complain) -> int:
+def _count(counting: Counting, options: argparse.Namespace, complain: Complain) -> int:
     with _opened(options.file) as file:
         content = file.read()
     try:
@@ -51,14 +51,14 @@ def _count(tokenizer: Tokenizer, options: argparse.Namespace, complain: Complain
         complain([f"{options.file}: {cell(wrong.message, _LONGEST)}"])
         return 2
     show = sheet.for_programs if options.json else sheet.for_people
-    print(show(bodies.counted(asked, tokenizer)))
+    print(show(bodies.counted(asked, app.load_tokenizer(counting), counting)))
     return 0
 
 
-def _compare(tokenizer: Tokenizer, options: argparse.Namespace, complain: Complain) -> int:
+def _compare(counting: Counting, options: argparse.Namespace, complain: Complain) -> int:
     """Line by line; after the first that is not as it should be, only what is wrong with others is told."""
     comparison = Comparison(WORST if options.worst is None else options.worst)
-    wrong = False
+    tokenizer, wrong = app.load_tokenizer(counting), False
     with _opened(options.against) as file:
         for number, line in _lines(file):
             try:

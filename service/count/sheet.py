@@ -1,8 +1,8 @@
 """Sheet: what one body counts, for people and for programs."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from service.columns import cell, table
 from service.count.body import Body
@@ -14,15 +14,12 @@ _LONGEST_TEXT = 60  # of what a message says
 
 def for_people(body: Body) -> str:
     """How the model counts, a table of parts, one of messages, and what is to be known of the total."""
-    facts = asdict(body.family)
-    known = ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if name != "encoding"
-    )
     parts = [(name, str(tokens)) for name, tokens in _parts(body)]
     messages = table([("", "role", "tokens", "text"), *_messages(body), ("", "rest", str(body.rest), "")])
     return "\n".join(
         [
-            f"{cell(body.model, _LONGEST_NAME)}: {body.family.encoding}; {known}",
+            f"{cell(body.model, _LONGEST_NAME)}: {', '.join(_facts(body.facts))}",
+            *(f"definition, {glob}: {', '.join(_facts(said))}" for glob, said in body.said.items()),
             "",
             table([("part", "tokens"), *parts, ("total", str(body.prompt.tokens))]),
             "; ".join(_remarks(body)),
@@ -36,7 +33,8 @@ def for_programs(body: Body) -> str:
     """The same as JSON, the beginnings of messages as they are."""
     members = {
         "model": body.model,
-        "family": asdict(body.family),
+        "family": body.facts,
+        "definition": body.said,
         "parts": dict(_parts(body)),
         "tokens": body.prompt.tokens,
         "exact": body.prompt.exact,
@@ -49,6 +47,15 @@ def for_programs(body: Body) -> str:
         "rest": body.rest,
     }
     return json.dumps(members, indent=2)
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What is known, by its names."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield f"{name} ({', '.join(_facts(value))})"
+        elif value is not None:
+            yield f"{name.replace('_', ' ')} {value}"
 
 
 def _parts(body: Body) -> list[tuple[str, int]]:

@@ -20,7 +20,11 @@ _AS_MOST = Patches(120, _2500, low=_SMALL, original=_10000)  # of models that no
 class Family:
     """How a model counts: its encoding, and in tokens what surrounds the text.
 
-    `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's.
+    `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's. `tools` is
+    what surrounds definitions; they have a message of their own, or are `joined` to a system message, and
+    `custom` is added to a tool that is no function. `choices`: to say which tool is to be called costs something.
+    `per_call` is added to a message of the assistant that calls, `per_answer` to one that does not. `early`
+    names what is rendered as in 2023, by the members of a request; `parallel` is of several `tool_calls`.
     `image` says what one costs by its size; `per_image` and `per_audio` what surrounds such a part.
     `unknown_image`, `unknown_audio` and `unknown_file` are the operator's word on one of which nothing can be
     known; None: the worst case, or a guess.
@@ -30,6 +34,13 @@ class Family:
     per_message: int = 3
     per_name: int = 1
     reply: int = 3
+    tools: int = 9
+    joined: int = -4
+    custom: int = 0
+    choices: bool = True
+    per_call: int = 0
+    per_answer: int = 0
+    early: frozenset[str] = frozenset()
     image: Tiles | Patches = _AS_MOST
     per_image: int = 1
     per_audio: int = 4  # recorded answers of gpt-4o-audio-preview, gpt-4o-mini-audio-preview, gpt-audio-mini
@@ -52,6 +63,9 @@ _VISION_BEFORE = "the same, until July 2026"
 _FORUM = "measured, community.openai.com"
 _RECORDED = "recorded answers (pydantic-ai, ruby_llm, openai-tokens-count)"
 
+_HMARR = "hmarr/openai-chat-tokens, counts that the API reported in 2023"
+_EXCHANGES = "pydantic-ai, ruby_llm and crewAI, recorded exchanges of 2025 and 2026"
+
 # In order: what a later row says wins.
 FACTS = (
     Fact(
@@ -60,9 +74,20 @@ FACTS = (
         "tiktoken/model.py",
     ),
     Fact("gpt-3.5-turbo-0301", {"per_message": 4, "per_name": -1}, f"{_COOKBOOK}, first edition"),
+    Fact("gpt-3.5-turbo", {"early": frozenset({"functions", "function_call", "parallel"})}, _HMARR),
     Fact(
-        "gpt-5*", {"reply": 2}, "recorded answers: 7 for 'ping' (gpt-5.6), 109 where gpt-4o says 110 (gpt-5)"
+        "gpt-3.5-turbo-0613 gpt-3.5-turbo-16k*",
+        {"early": frozenset({"functions", "function_call", "tools", "tool_calls", "parallel"})},
+        "dd-trace-py, recorded exchanges of gpt-3.5-turbo-0613",
     ),
+    Fact(
+        "gpt-4 gpt-4-0314 gpt-4-0613 gpt-4-32k*",
+        {"early": frozenset({"function_call", "tool_calls", "parallel"})},
+        "forestwanglin/openai-java, issue 5: 35 tokens",
+    ),
+    Fact("gpt-5* o3* o4*", {"reply": 2}, f"{_EXCHANGES}; gpt-5.6 says 7 for 'ping'"),
+    Fact("gpt-5*", {"tools": 91, "joined": -1, "choices": False, "per_call": 6, "per_answer": 2}, _EXCHANGES),
+    Fact("gpt-5*", {"custom": 33}, "dd-trace-py, one recorded exchange"),
     # Images.
     Fact(
         "gpt-4o* chatgpt-4o* gpt-4.1* gpt-4.5* gpt-4 gpt-4-*",

@@ -49,6 +49,15 @@ class Reading:
     rendered: list[tuple[str, Rendered]] = field(default_factory=list)
     guessed: bool = False
 
+    def text(self, part: str, text: object) -> None:
+        """A text, if it is one and not empty."""
+        if text and isinstance(text, str):
+            self.texts.append((part, text))
+
+    def render(self, part: str, source: str, render: Callable[[], str]) -> None:
+        """A text that is still to be made from `source`; by another renderer the source is another too."""
+        self.rendered.append((part, Rendered(source, render)))
+
     def bound(self) -> int:
         """The most tokens it can have, were each byte of its texts one."""
         texts = sum(bound(text) for _, text in self.texts)
@@ -57,7 +66,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Tokens by part, and in all; `exact` where they were counted as the model does, not bounded or guessed."""
+    """Tokens by part, and in all; `exact` where all were counted, and nothing bounded or guessed."""
 
     parts: Mapping[str, int]
     tokens: int

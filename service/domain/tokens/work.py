@@ -9,8 +9,8 @@ PIECES = 10_000  # calls into tiktoken, of which each costs some microseconds at
 class Work:
     """What is left of a budget. `clock` is in seconds.
 
-    `cached`, `counted` and `bounded` are the characters that were found in memory, counted, and taken at their
-    upper bound because nothing was left.
+    `cached`, `counted` and `bounded` are the characters that were found in memory, counted, and taken at
+    their upper bound because nothing was left.
     """
 
     __slots__ = ("_clock", "_ends", "_pieces", "_seconds", "bounded", "cached", "counted")

@@ -1,0 +1,138 @@
+"""Calls: what the assistant called and what it was answered, as the model reads both.
+
+One call is a message to its function. Several of one message are a single call of `multi_tool_use.parallel`,
+and what they are answered is one list. The numbers were found from recorded exchanges.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from service.domain.tokens.families import Family
+from service.domain.tokens.prompt import Reading
+from service.domain.tokens.tools import compact, named, strings
+
+_CALL = 3
+_ANSWER = 2
+_CALLS = 16  # of one message, with all that they are answered
+_EARLY_CALLS = 13
+_EARLY_ANSWER = 3  # to one of several calls
+
+
+class Calls:
+    """The calls of a conversation, put into `reading` message by message."""
+
+    def __init__(self, messages: list[Any], family: Family, reading: Reading) -> None:
+        self._messages = messages
+        self._family = family
+        self._reading = reading
+        self._names: dict[str, str] = {}  # of functions that were called alone, by the ids of the calls
+        self._together: set[str] = set()  # ids of calls of which several were in one message
+
+    def made(self, message: Mapping[str, Any]) -> None:
+        """What the assistant calls in a message, if it does."""
+        early = self._family.early
+        called = message.get("tool_calls")
+        calls = [call for call in called if isinstance(call, dict)] if isinstance(called, list) else []
+        if len(calls) > 1:
+            self._several(calls, early="parallel" in early)
+        elif calls:
+            self._one(calls[0], early="tool_calls" in early)
+        elif isinstance(message.get("function_call"), dict):
+            self._one(message["function_call"], early="function_call" in early)
+        else:
+            self._reading.fixed["framing"] += self._family.per_answer
+
+    def answered(self, message: Mapping[str, Any]) -> bool:
+        """A message of a tool; whether its content is still to be read, as that of others is."""
+        id, early = _text(message.get("tool_call_id")), self._family.early
+        if id not in self._together:
+            self._answer(self._names.get(id, ""), early="tool_calls" in early)
+            return True
+        if "parallel" in early:
+            self._reading.fixed["calls"] += self._family.per_message + _EARLY_ANSWER
+        return "parallel" in early
+
+    def replied(self, name: object) -> None:
+        """A message of a function, the older form, of which only the content is left to read."""
+        self._answer(_text(name), early="function_call" in self._family.early)
+
+    def _answer(self, name: str, *, early: bool) -> None:
+        self._reading.fixed["calls"] += self._family.per_message + (0 if early else _ANSWER)
+        self._reading.text("calls", name)
+
+    def _one(self, call: dict[str, Any], *, early: bool) -> None:
+        reading, (name, said) = self._reading, _call(call)
+        self._names[_text(call.get("id"))] = name
+        reading.fixed["calls"] += _CALL + self._family.per_call
+        if early:
+            reading.text("calls", name)
+            reading.text("calls", said)
+        else:
+            reading.text("calls", f"functions.{name}")
+            reading.render("calls", f"arguments {said}", partial(_compacted, said))
+
+    def _several(self, calls: list[dict[str, Any]], *, early: bool) -> None:
+        reading = self._reading
+        ids = {_text(call.get("id")) for call in calls}
+        self._together |= ids
+        reading.fixed["calls"] += (_EARLY_CALLS if early else _CALLS) + self._family.per_call
+        made = [_call(call) for call in calls]
+        source = "\0".join(word for call in made for word in call)
+        reading.render("calls", f"calls {source}", partial(_parallel, made))
+        if not early:
+            answers = [_content(message) for message in self._messages if _answers(message, ids)]
+            reading.render("calls", "answers " + "\0".join(answers), partial(_listed, answers))
+
+
+def _call(call: dict[str, Any]) -> tuple[str, str]:
+    """The name of what is called, and what it is told: a function's arguments or a custom tool's input."""
+    function = named(call)
+    return _text(function.get("name")), _text(function.get("arguments")) or _text(function.get("input"))
+
+
+def _answers(message: object, ids: set[str]) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.get("role") == "tool"
+        and _text(message.get("tool_call_id")) in ids
+    )
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else " ".join(strings(content))
+
+
+def _parallel(calls: list[tuple[str, str]]) -> str:
+    uses = [{"recipient_name": f"functions.{name}", "parameters": _value(said)} for name, said in calls]
+    return compact({"tool_uses": uses})
+
+
+def _listed(answers: list[str]) -> str:
+    """The answers as one list, with spaces and without characters beyond ASCII."""
+    values = [_value(answer) for answer in answers]
+    try:
+        return json.dumps(values)
+    except (RecursionError, ValueError):
+        return " ".join(strings(values))
+
+
+def _compacted(said: str) -> str:
+    value = _value(said)
+    return said if isinstance(value, str) else compact(value)
+
+
+def _value(text: str) -> object:
+    """What the text says as JSON, or else the text."""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return text
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

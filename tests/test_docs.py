@@ -11,8 +11,9 @@ from service import interceptors
 from service.adapters import metrics
 from service.adapters.ledger import scripts
 from service.app import default_definition
-from service.domain.api import parse
+from service.domain.api import Api, parse
 from service.domain.policies import PolicyOptions
+from service.domain.tokens.options import ModelOptions
 from service.settings import described
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,13 @@ def test_every_member_of_a_policy_is_explained(option: str) -> None:
     assert f"`{option}`" in README[README.index("| policy | meaning") : README.index("## What a client sees")]
 
 
+@pytest.mark.parametrize("option", aliases(ModelOptions))
+def test_every_option_of_counting_is_explained(option: str) -> None:
+    section = README[README.index("### Counting") : README.index("## What a client sees")]
+    assert f"`{option}`" in section
+    assert f"{option}:" in section  # in the example
+
+
 @pytest.mark.parametrize("variable", [variable for variable, *_ in described()])
 def test_every_setting_is_in_the_table(variable: str) -> None:
     table = README[README.index("## Settings") : README.index("## Metrics and logs")]
@@ -69,24 +77,35 @@ def test_every_script_is_explained_beside_it(name: str) -> None:
     assert f"{name}" in (ROOT / "lua" / "README.md").read_text()
 
 
-def test_the_definition_in_the_readme_is_one() -> None:
-    block = re.search(r"```yaml\n(x-weir:.*?)```", README, re.DOTALL)
-    assert block
-    document = yaml.safe_load(default_definition().read_text())
-    document["x-weir"] = yaml.safe_load(block[1])["x-weir"]
-    api = parse(
-        yaml.safe_dump(document),
+def read(document: object) -> Api:
+    return parse(
+        yaml.safe_dump(document, sort_keys=False),
         file="README.md",
         variables={"UPSTREAM_URL": "http://model.test/v1"},
         steps=interceptors.options(),
         phases=interceptors.phases(),
     )
-    assert [step.name for step in api.request] == [
+
+
+def test_the_definition_in_the_readme_is_one() -> None:
+    block = re.search(r"```yaml\n(x-weir:.*?)```", README, re.DOTALL)
+    assert block
+    document = yaml.safe_load(default_definition().read_text())
+    document["x-weir"] = yaml.safe_load(block[1])["x-weir"]
+    assert [step.name for step in read(document).request] == [
         "header",
         "log",
         "json-schema-validation",
         "rate-limit-ai-tokens",
     ]
+
+
+def test_what_the_readme_says_of_counting_may_stand_in_a_definition() -> None:
+    example = re.search(r"`(\{.*like: .*?\}\})`", README)
+    assert example
+    document = yaml.safe_load(default_definition().read_text())
+    document["x-weir"] |= {"counting": yaml.safe_load(example[1])}
+    assert list(read(document).counting) == list(document["x-weir"]["counting"])
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

@@ -61,7 +61,7 @@ def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) 
         name = wanted.get("name")
         reading.fixed["format"] += _FORMAT_BESIDE_TOOLS if definitions else _FORMAT
         reading.text("format", name)
-        reading.render("format", f"format {tools.compact(wanted)}", partial(tools.format, wanted))
+        reading.render("format", f"format {tools.compact(wanted)}", partial(tools.answer_format, wanted))
     return bool(definitions) or isinstance(wanted, dict)
 
 

@@ -22,7 +22,7 @@ class Family:
 
     `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's. `tools` is
     what surrounds definitions; they have a message of their own, or are `joined` to a system message, and
-    `custom` is added to a tool that is no function. `choices`: to say which tool is to be called costs something.
+    `custom` is added to a tool that is no function. `choices`: it costs to say which tool is to be called.
     `per_call` is added to a message of the assistant that calls, `per_answer` to one that does not. `early`
     names what is rendered as in 2023, by the members of a request; `parallel` is of several `tool_calls`.
     `image` says what one costs by its size; `per_image` and `per_audio` what surrounds such a part.
@@ -155,15 +155,19 @@ FACTS = (
 )
 
 
-def family(model: str) -> Family:
-    """What the facts say of a model, by its name as a client writes it; an unknown one counts as new ones do.
+def facts(model: str) -> list[Fact]:
+    """What is known of a model by its name as a client writes it, in the order in which it counts.
 
     A provider's prefix (`openai/gpt-4o`), capitals, and a fine-tuned model's suffixes
     (`ft:gpt-4o:org::id`) do not matter.
     """
     base = model.lower().rpartition("/")[2].removeprefix("ft:").partition(":")[0]
+    return [fact for fact in FACTS if any(fnmatchcase(base, glob) for glob in fact.models.split())]
+
+
+def family(model: str) -> Family:
+    """What the facts say of a model; one that none of them knows counts as new ones do."""
     found = Family()
-    for fact in FACTS:
-        if any(fnmatchcase(base, glob) for glob in fact.models.split()):
-            found = replace(found, **fact.what)
+    for fact in facts(model):
+        found = replace(found, **fact.what)
     return found

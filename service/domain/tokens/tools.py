@@ -190,7 +190,7 @@ def is_function(tool: object) -> bool:
     return isinstance(tool, dict) and tool.get("type", "function") == "function"
 
 
-def format(wanted: dict[str, Any]) -> str:
+def answer_format(wanted: dict[str, Any]) -> str:
     """The format of an answer as the model reads it: its name, its description, its schema.
 
     What every schema of a format has anyway, `required` and `additionalProperties`, is left out of it.

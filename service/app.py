@@ -22,8 +22,10 @@ from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.wire import open_wire
 from service.adapters.logs import Logs
 from service.adapters.metrics import Metrics
+from service.adapters.threads import Threads
 from service.adapters.upstream import Upstream
 from service.domain.api import Api, DefinitionError, parse
+from service.domain.reckoning import Reckoner
 from service.domain.tokens import Tokenizer
 from service.domain.tokens.encodings import PATTERNS
 from service.domain.tokens.encodings import build as build_encoding
@@ -105,8 +107,9 @@ def build(
         observe=metrics.ledger_call,
     )
     digest = digester(settings.digest_key or "")
+    threads = Threads(settings.counting_threads)
     tools = interceptors.Tools(
-        api, ledger, tokenizer, logs, metrics, digest, proxies=settings.trusted_proxies
+        *(api, ledger, tokenizer, logs, metrics, digest), proxies=settings.trusted_proxies, threads=threads
     )
     try:
         request_flow = [interceptors.build(step, tools) for step in api.request]
@@ -115,7 +118,8 @@ def build(
         raise DefinitionError([str(error)]) from None
     keyring, key = _keyring(settings, api, digest, logs)
     upstream = Upstream(api.upstream, connections=settings.upstream_connections)
-    parts = Parts(api, request_flow, response_flow, keyring, upstream, key, tokenizer, metrics, logs, worker)
+    reckoner = Reckoner(tokenizer, threads.run)
+    parts = Parts(api, request_flow, response_flow, keyring, upstream, key, reckoner, metrics, logs, worker)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
@@ -135,6 +139,7 @@ def build(
             await ledger.close()
             tell()
             await upstream.close()
+            threads.close()
             logs.info("worker.stopped")
             logs.close()
 

@@ -26,9 +26,8 @@ from service.domain.errors import (
 from service.domain.exchange import Answer, Exchange
 from service.domain.headers import doubled, first
 from service.domain.lifecycle import lifecycle_fields, refuse_unpublished
-from service.domain.reckoning import Reckoner, is_long, unacceptable
+from service.domain.reckoning import Reckoner, unacceptable
 from service.domain.stream import EventStream
-from service.domain.tokens import Tokenizer
 from service.interceptors import Interceptor
 from service.relay import CLOSE, Caller, relay, uninterrupted
 
@@ -74,7 +73,7 @@ class Parts:
     keyring: Keyring
     upstream: Upstream
     upstream_key: str | None  # put upstream instead of the caller's own
-    tokenizer: Tokenizer
+    reckoner: Reckoner
     metrics: Metrics
     logs: Logs
     worker: Worker
@@ -90,7 +89,6 @@ class Gateway:
         self._parts = parts
         self._route = route
         self._path = parts.api.base_path + route.path
-        self._reckoner = Reckoner(parts.tokenizer)
         self._standing_fields = lifecycle_fields(parts.api)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +169,7 @@ class Gateway:
             raise refusal
         answer.headers = returned(answer.headers)
         if answer.is_stream():
-            self._reckoner.follow(exchange, EventStream(hide_usage=hide_usage))
+            parts.reckoner.follow(exchange, EventStream(hide_usage=hide_usage))
         return answer
 
     async def _answer(self, exchange: Exchange, send: Send) -> None:
@@ -218,8 +216,7 @@ class Gateway:
 
     async def _reckon(self, exchange: Exchange) -> None:
         if exchange.usage is None:
-            reckoned = self._reckoner.reckoning(exchange)
-            exchange.usage = await asyncio.to_thread(reckoned) if is_long(exchange) else reckoned()
+            exchange.usage = await self._parts.reckoner.reckon(exchange)
 
 
 def _received(scope: Scope, route: Route) -> Exchange:

@@ -149,6 +149,7 @@ class Settings:
         Proxies(), proxies, "whose X-Forwarded-For counts: addresses and networks, with commas between"
     )
     upstream_connections: int = _setting(1000, _number(1, 65535), "connections to upstream, in each worker")
+    counting_threads: int = _setting(2, _number(1, 64), "long texts counted at once, in each worker")
     lease: float = _setting(60.0, _seconds(0.1, 3600), "how long a reservation stands without being renewed")
     ledger_deadline: float = _setting(0.25, _seconds(0.01, 30), "how long a reserve may take, over two tries")
     drain: float = _setting(3.0, _seconds(0, 600), "after SIGTERM, how long answers say `Connection: close`")

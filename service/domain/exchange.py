@@ -73,7 +73,7 @@ class Exchange:
     usage: Usage | None = None  # what was really used, once it is known
     answer: Answer | None = None
     adds: list[Field] = field(default_factory=list)  # fields the answer will carry besides its own
-    produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
+    produced: Callable[[], Awaitable[Usage]] | None = None  # what was used so far, while a stream flows
     stream: EventStream | None = None  # the reader of a streamed answer
     responded: int = 0  # steps of the response flow that have begun
     started: bool = False  # the answer's head has left

@@ -1,82 +1,119 @@
 """Reckoning: what an exchange used, decided from how it ended and what was seen of the answer."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeVar
 
 from service.domain.errors import UpstreamFailed
 from service.domain.exchange import Answer, Exchange
-from service.domain.stream import EventStream, produced
+from service.domain.produced import (
+    Count,
+    Piece,
+    Said,
+    answered,
+    document_of,
+    heard,
+    streamed,
+    tails,
+    tokens,
+)
+from service.domain.stream import EventStream
 from service.domain.tokens import Tokenizer
 from service.domain.usage import NOTHING, Usage, provided
 
-INLINE = 8_192  # bytes of a stream whose tokens are counted on the event loop
+T = TypeVar("T")
 
-Count = Callable[[str], int]  # text to tokens
+LOOK = 65_536  # bytes of an answer that are looked through for its usage where one stands
+
 FREE = ("rejected", "upstream_refused", "upstream_error")  # outcomes in which nothing was produced
 
 
+class Run(Protocol):
+    """Does work without holding up others; `size` is the most characters that it counts."""
+
+    async def __call__(self, work: Callable[[], T], size: int) -> T:
+        """What the work returns, or raises."""
+
+
 class Produced:
-    """The tokens of a stream so far, counted part by part, each part once."""
+    """The tokens of a stream so far, each of its texts counted once as far as its tokens stand.
 
-    def __init__(self, stream: EventStream, count: Count) -> None:
+    Several may ask at once: each is told of what was there when it asked, and what the first to be answered
+    has learned is kept. So nobody waits for another, and whoever is cut off leaves nothing half done.
+    """
+
+    def __init__(self, stream: EventStream, counts: Callable[[], Count], run: Run) -> None:
         self._stream = stream
-        self._count = count
-        self._tokens = 0
+        self._counts = counts
+        self._run = run
+        self._said: Said = {}
 
-    def tokens(self) -> int:
+    async def tokens(self) -> int:
         """Tokens until now; in proportion for what the stream did not keep."""
-        if text := self._stream.drain():
-            self._tokens += self._count(text)
-        kept, dropped = self._stream.kept, self._stream.dropped
-        return self._tokens if not dropped or not kept else self._tokens * (kept + dropped) // kept
+        stream, said, before = self._stream, self._said, self._said
+        kept, dropped, lines = stream.kept, stream.dropped, stream.waiting[:]
+        if lines:
+            work = partial(heard, before, streamed(lines), self._counts())
+            said = await self._run(work, stream.waiting_size + tails(before))
+        if lines and self._said is before:
+            self._said = said
+            stream.drained(len(lines))
+        return tokens(said) * (kept + dropped) // kept if dropped and kept else tokens(said)
 
 
 class Reckoner:
-    """Says what exchanges used, counting with the tokenizer where the provider does not say."""
+    """Says what exchanges used; where the provider does not, `run` runs what the tokenizer must count."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, run: Run) -> None:
         self._tokenizer = tokenizer
+        self._run = run
 
     def follow(self, exchange: Exchange, stream: EventStream) -> None:
         """The exchange's answer is this stream: `exchange.produced` says from now on what was used so far."""
-        produced = Produced(stream, self._count(exchange))
-        exchange.stream = stream
-        exchange.produced = lambda: Usage(self._prompt(exchange), produced.tokens(), "local")
+        produced = Produced(stream, partial(self._counts, exchange), self._run)
 
-    def reckoning(self, exchange: Exchange) -> Callable[[], Usage]:
-        """What will say what was used, in whatever thread; `exchange.produced` is over."""
-        streamed, exchange.produced = exchange.produced, None
-        prompt = partial(self._prompt, exchange)
-        return partial(reckon, exchange, streamed=streamed, prompt=prompt, count=self._count(exchange))
+        async def so_far() -> Usage:
+            return Usage(await self._prompt(exchange), await produced.tokens(), "local")
 
-    def _prompt(self, exchange: Exchange) -> int:
+        exchange.stream, exchange.produced = stream, so_far
+
+    async def reckon(self, exchange: Exchange) -> Usage:
+        """What was used. Nobody else is told from now on: `exchange.produced` is over."""
+        known = uncounted(exchange)
+        so_far, exchange.produced = exchange.produced, None
+        if known is not None:
+            return known
+        if so_far is not None:
+            return await so_far()
+        assert exchange.answer is not None
+        assert isinstance(exchange.answer.body, bytes)
+        return await self._answered(exchange, exchange.answer.body)
+
+    async def _answered(self, exchange: Exchange, body: bytes) -> Usage:
+        """What an answer says that it used; else its texts are counted."""
+        read = partial(_read, body)
+        usage, pieces, size = await self._run(read, len(body)) if len(body) > LOOK else read()
+        if usage is not None:
+            return usage
+        said = await self._run(partial(heard, {}, pieces, self._counts(exchange)), size)
+        return Usage(await self._prompt(exchange), tokens(said), "local")
+
+    async def _prompt(self, exchange: Exchange) -> int:
         """The prompt's tokens: as estimated, or counted now where nobody asked before."""
+        chat = exchange.chat
         if exchange.estimate is not None:
             return exchange.estimate.prompt
-        if exchange.chat is None:
+        if chat is None:
             return 0
-        return self._tokenizer.prompt(exchange.chat.document, exchange.chat.model).tokens
+        work = partial(self._tokenizer.prompt, chat.document, chat.model)
+        return (await self._run(work, len(exchange.body))).tokens
 
-    def _count(self, exchange: Exchange) -> Count:
-        model = exchange.chat.model if exchange.chat else ""
-        return partial(self._tokenizer.count, model=model)
-
-
-def is_long(exchange: Exchange) -> bool:
-    """Whether reckoning may take so long that it should not be done on the event loop."""
-    if exchange.stream is not None:
-        return exchange.stream.usage is None and exchange.stream.kept > INLINE
-    body = exchange.answer.body if exchange.answer else b""
-    return isinstance(body, bytes) and len(body) > 8 * INLINE
+    def _counts(self, exchange: Exchange) -> Count:
+        return self._tokenizer.counts(exchange.chat.model if exchange.chat else "")
 
 
-def reckon(
-    exchange: Exchange, *, streamed: Callable[[], Usage] | None, prompt: Callable[[], int], count: Count
-) -> Usage:
-    """What was used. `streamed` says what a stream produced, `prompt` counts the prompt and `count` a text,
-    each asked only where needed.
+def uncounted(exchange: Exchange) -> Usage | None:
+    """What was used, None where the texts of the answer must be read to know.
 
     The provider's numbers count where they are there and sane; else what was seen is counted here. An
     answer that refuses used nothing. Of a request that was sent and never answered nobody knows, so
@@ -85,14 +122,13 @@ def reckon(
     answer = exchange.answer
     if exchange.chat is None or exchange.times.sent is None or exchange.outcome in FREE:
         return NOTHING
-    if exchange.stream is not None and streamed is not None:
-        return exchange.stream.usage or streamed()
+    if exchange.stream is not None and exchange.produced is not None:
+        return exchange.stream.usage
     if answer is None or answer.own:
         return _as_reserved(exchange)
     if answer.status >= 400 or not isinstance(answer.body, bytes):
         return NOTHING
-    document = _document(answer.body)
-    return provided(document) or Usage(prompt=prompt(), completion=count(produced(document)), source="local")
+    return None
 
 
 def unacceptable(answer: Answer, *, our_key: bool) -> UpstreamFailed | None:
@@ -112,7 +148,7 @@ def unacceptable(answer: Answer, *, our_key: bool) -> UpstreamFailed | None:
 
 
 def _speaks_openai(body: bytes) -> bool:
-    error = _document(body).get("error")
+    error = document_of(body).get("error")
     return isinstance(error, Mapping) and isinstance(error.get("message"), str)
 
 
@@ -123,9 +159,9 @@ def _as_reserved(exchange: Exchange) -> Usage:
     return Usage(prompt=estimate.prompt, completion=estimate.completion, source="reservation")
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, Mapping) else {}
+def _read(body: bytes) -> tuple[Usage | None, list[Piece], int]:
+    """What an answer says of its usage; where nothing, its texts, and how many characters they are."""
+    document = document_of(body)
+    usage = provided(document)
+    pieces = [] if usage else list(answered(document))
+    return usage, pieces, sum(len(text) for _, text in pieces)

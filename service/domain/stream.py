@@ -1,16 +1,14 @@
 """EventStream: server-sent events, relayed as they come and read on the way past."""
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from service.domain.json_text import without_member
+from service.domain.produced import document_of
 from service.domain.usage import Usage, provided
 
 MAX_LINE = 1_048_576  # bytes; a longer line is passed on unread
 MAX_FIELDS = 4_096  # bytes of other lines that wait for the data of their event
-KEEP = 1_048_576  # bytes of data lines that may wait to be drained
+KEEP = 1_048_576  # bytes of data lines that may wait to be read
 
 # A carriage return at the very end may be half of a CRLF: it waits for what follows.
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
@@ -31,8 +29,9 @@ class EventStream:
 
     `usage` is the largest valid one seen: some servers send a running total with every chunk, others
     repeat the last. `done`: the stream said [DONE]. `failed`: it said `{"error": …}`. `started`: it said
-    anything else. `kept` and `dropped` are bytes of data lines that `drain` has or will have read, and
-    that it will not, because more than `keep` bytes of them were waiting.
+    anything else. `waiting` are the data lines that nobody has read yet, `waiting_size` bytes in
+    all. `kept` and `dropped` are bytes of data lines that could be read, and that could not, because more
+    than `keep` bytes of them were waiting.
     """
 
     def __init__(self, *, hide_usage: bool, keep: int = KEEP) -> None:
@@ -42,10 +41,10 @@ class EventStream:
         self.started = False
         self.kept = 0
         self.dropped = 0
+        self.waiting: list[bytes] = []
+        self.waiting_size = 0
         self._hide_usage = hide_usage
         self._keep = keep
-        self._undrained: list[bytes] = []
-        self._undrained_size = 0
         self._partial: list[bytes] = []  # a line that has begun, as it came
         self._partial_size = 0
         self._overlong = False  # within a line that is passed on unread
@@ -68,14 +67,10 @@ class EventStream:
         self._fields = b""
         return relayed + fields if self._hide_usage else b""
 
-    def drain(self) -> str:
-        """The text produced since the last drain, choice after choice.
-
-        Everything that counts as completion tokens and is text: content, refusals, reasoning, and the
-        names and arguments of tool calls.
-        """
-        lines, self._undrained, self._undrained_size = self._undrained, [], 0
-        return _said_by(map(_document, lines), "delta")
+    def drained(self, lines: int) -> None:
+        """The first so many of the data lines that were waiting are read."""
+        self.waiting_size -= sum(map(len, self.waiting[:lines]))
+        del self.waiting[:lines]
 
     def _read(self, chunk: bytes) -> bytes:
         """Read the lines that `chunk` completes; each byte is looked at once, however small the chunks."""
@@ -147,7 +142,7 @@ class EventStream:
         return line
 
     def _parsed(self, line: bytes) -> bytes | None:
-        document = _document(line)
+        document = document_of(line[5:])
         usage = provided(document)
         if usage and (self.usage is None or usage.total > self.usage.total):
             self.usage = usage
@@ -162,68 +157,11 @@ class EventStream:
         return line[:5] + without_member(line[5:].decode(), "usage").encode()
 
     def _produced(self, line: bytes) -> None:
-        """Keep the line for `drain`: nothing is decoded while the stream runs."""
+        """Keep the line for whoever counts: nothing is decoded while the stream runs."""
         self.started = True
-        if self._undrained_size + len(line) > self._keep:
+        if self.waiting_size + len(line) > self._keep:
             self.dropped += len(line)
             return
-        self._undrained.append(line)
-        self._undrained_size += len(line)
+        self.waiting.append(line)
+        self.waiting_size += len(line)
         self.kept += len(line)
-
-
-def produced(document: object) -> str:
-    """The text of a JSON answer's messages, choice after choice: see `EventStream.drain`."""
-    return _said_by([document], "message")
-
-
-def _document(line: bytes) -> dict[str, Any]:
-    """The object a data line carries, an empty one where there is none."""
-    try:
-        document = json.loads(line[5:].decode())
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _said_by(documents: Iterable[object], member: str) -> str:
-    texts: dict[int, list[str]] = {}
-    for document in documents:
-        for choice in _objects(document, "choices"):
-            index = choice.get("index")
-            said = texts.setdefault(index if isinstance(index, int) else 0, [])
-            said.extend(_said(choice.get(member)))
-    text = "".join(piece for said in texts.values() for piece in said)
-    # A character outside the basic plane may have come as two escapes, one to a chunk.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _said(message: object) -> Iterator[str]:
-    """The texts of a message, or of a delta of one."""
-    if not isinstance(message, Mapping):
-        return
-    yield from _text(message.get("content"))
-    yield from (part["text"] for part in _objects(message, "content") if isinstance(part.get("text"), str))
-    yield from _text(message.get("refusal"))
-    yield from _text(message.get("reasoning_content") or message.get("reasoning"))
-    yield from _called(message.get("function_call"))
-    for call in _objects(message, "tool_calls"):
-        yield from _called(call.get("function"))
-        yield from _called(call.get("custom"))
-
-
-def _called(function: object) -> Iterator[str]:
-    if isinstance(function, Mapping):
-        for name in ("name", "arguments", "input"):
-            yield from _text(function.get(name))
-
-
-def _text(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-
-
-def _objects(document: object, member: str) -> Iterator[Mapping[str, Any]]:
-    """The objects in an array that is a member of an object, if it is one and there are any."""
-    items = document.get(member) if isinstance(document, Mapping) else None
-    return (item for item in items if isinstance(item, Mapping)) if isinstance(items, list) else iter(())

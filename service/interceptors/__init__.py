@@ -30,7 +30,7 @@ class Tools:
     """What a step may need: the definition it is part of, and the adapters.
 
     `digest` turns a secret or a name into what may be stored and logged. `proxies` are those that are
-    trusted to say where a request comes from.
+    trusted to say where a request comes from. `threads` count what is long.
     """
 
     api: Api
@@ -40,6 +40,7 @@ class Tools:
     metrics: Any
     digest: Callable[[str], str]
     proxies: Proxies = Proxies()  # noqa: RUF009 - it is frozen
+    threads: Any = None
 
 
 def options() -> dict[str, type[BaseModel]]:

@@ -1,6 +1,5 @@
 """rate-limit-ai-tokens: charges a request to every policy before it is sent, and settles when it is over."""
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,10 +15,11 @@ from service.domain.limits import claims, limits_by_plan, reserved
 from service.domain.local import needing_ledger, without_ledger
 from service.domain.policy import Claim, Policy, Verdict
 from service.domain.subject import SubjectKeys, user_of
+from service.domain.tokens.prompt import Prompt, Tally
 from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
 
-INLINE = 8_192  # bytes of a body whose tokens are counted on the event loop
+LOOK = 65_536  # bytes of a body that is read, and looked up in what was counted before, where one stands
 
 
 class RateLimitAiTokens:
@@ -32,6 +32,7 @@ class RateLimitAiTokens:
         self._learner = Learner()
         self._ledger = tools.ledger
         self._tokenizer = tools.tokenizer
+        self._threads = tools.threads
         self._metrics = tools.metrics
         self._metrics.declare({policy.name for limits in self._limits.values() for policy in limits.policies})
 
@@ -52,14 +53,23 @@ class RateLimitAiTokens:
             await self._reserve(exchange, claims(policies, keys, estimate, chat.model), estimate)
 
     async def _estimate(self, exchange: Exchange, chat: Chat, cap: int) -> Estimate:
-        count = partial(self._tokenizer.prompt, chat.document, chat.model)
-        prompt = (count() if len(exchange.body) <= INLINE else await asyncio.to_thread(count)).tokens
         completion = cap * chat.n
-        return Estimate(prompt, completion, self._learner.expect(_id(exchange), chat.model, completion))
+        learned = self._learner.expect(_id(exchange), chat.model, completion)
+        return Estimate(await self._prompt(exchange, chat), completion, learned)
+
+    async def _prompt(self, exchange: Exchange, chat: Chat) -> int:
+        """The prompt's tokens. What was counted before is looked up, and what is long is for threads."""
+        read, size = partial(self._tokenizer.tally, chat.document, chat.model), len(exchange.body)
+        tally: Tally = read() if size <= LOOK else await self._threads.run(read, size)
+        prompt: Prompt = await self._threads.run(tally.finish, tally.remaining)
+        self._metrics.counted(tally.work)
+        if not prompt.exact:
+            exchange.notes["estimate_exact"] = False
+        return prompt.tokens
 
     async def _reserve(self, exchange: Exchange, wanted: Sequence[Claim], estimate: Estimate) -> None:
         reservation = Reservation(wanted, keep_lost=self._options.on_lost == "charge")
-        reservation.produced = lambda: exchange.produced() if exchange.produced else NOTHING
+        reservation.produced = partial(_so_far, exchange)
         # Before it is made: whatever cuts us off then, it is kept.
         exchange.at_end(partial(self._settle, exchange, reservation, estimate))
         try:
@@ -123,6 +133,11 @@ class RateLimitAiTokens:
         self._metrics.tokens(
             model, "overrun" if usage.total > tokens else "returned", abs(usage.total - tokens)
         )
+
+
+async def _so_far(exchange: Exchange) -> Usage:
+    """What an exchange produced until now; nothing where nothing flows, or no more."""
+    return await exchange.produced() if exchange.produced else NOTHING
 
 
 def _id(exchange: Exchange) -> str:

@@ -231,14 +231,14 @@ class Ledger:
         if self._calls.heard:
             reservation.ends = self.now() + LATE_AFTER + self._lease
 
-    async def _renew(self, reservation: Reservation) -> bool:
+    async def _renew(self, reservation: Reservation, amounts: list[int]) -> bool:
         """Renew a lease; False where the ledger knows the reservation no more."""
         try:
             answers = await self._calls.ask_all(
                 "renew",
                 self._scripts.renew,
                 reservation.layouts(split=self._wire.splits),
-                reservation.so_far(),
+                amounts,
                 lambda _: [reservation.id, self._lease, int(not reservation.keep_lost)],
                 deadline=self._deadline,
             )

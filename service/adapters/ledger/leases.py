@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 
 from service.adapters.ledger.reservation import Reservation
 
-Renew = Callable[[Reservation], Awaitable[bool]]
+Renew = Callable[[Reservation, list[int]], Awaitable[bool]]
 
 
 class Leases:
-    """What is open. `renew` renews one, and says whether it is open still; `lease` is in seconds."""
+    """What is open. `lease` is in seconds.
+
+    `renew` renews one, telling what it has used so far, and says whether it is open still.
+    """
 
     def __init__(self, renew: Renew, *, lease: float, clock: Callable[[], float]) -> None:
         self._renew = renew
@@ -63,14 +66,19 @@ class Leases:
         tentative = reservation.ends
         for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
             await asyncio.sleep(pause)
-            if reservation not in self or not await self._renew(reservation):
+            if reservation not in self or not await self._renewed(reservation):
                 return
             if reservation.ends > tentative:
                 return
 
+    async def _renewed(self, reservation: Reservation) -> bool:
+        """Renew one that is open still when it is known what it has used."""
+        amounts = await reservation.so_far(self._round / 2)
+        return reservation in self and await self._renew(reservation, amounts)
+
     async def _renew_one(self, reservation: Reservation) -> None:
         try:
-            if await self._renew(reservation):
+            if await self._renewed(reservation):
                 reservation.renewed = self._clock()
             else:
                 self.drop(reservation)

@@ -1,8 +1,10 @@
 """Reservation: the claims of one request on their way through the ledger, and how a call lays them out."""
 
+import asyncio
 import secrets
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -91,7 +93,8 @@ class Reservation:
         self.uncertain = False  # some call was made whose outcome nobody knows
         self.alone = 0  # when it was let pass with the ledger away, ms of ledger time; 0: it was not
         self.tried: set[int] = set()  # layouts, by `first`, that may have been settled
-        self.produced: Callable[[], Usage] | None = None  # what was used so far, while a stream flows
+        # What was used so far, while a stream flows.
+        self.produced: Callable[[], Awaitable[Usage]] | None = None
         self._layouts: list[Layout] = []
 
     def layouts(self, *, split: bool) -> Sequence[Layout]:
@@ -115,9 +118,16 @@ class Reservation:
         """What it asks for, in units of the ledger."""
         return [claim.amount for claim in self.claims]
 
-    def so_far(self) -> list[int]:
-        """What it has used until now, in units of the ledger, while it is open."""
-        produced = self.produced() if self.produced else NOTHING
+    async def so_far(self, patience: float) -> list[int]:
+        """What it has used until now, in units of the ledger, while it is open.
+
+        As if that were nothing yet, where counting takes more than `patience` seconds: a lease goes before.
+        """
+        produced = NOTHING
+        if self.produced:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    produced = await self.produced()
         return [claim.so_far(produced) for claim in self.claims]
 
     def settled(self, usage: Usage, now: int) -> list[int]:

@@ -1,0 +1,79 @@
+"""Threads: what takes long, done off the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import TypeVar
+
+INLINE = 8_192  # characters that are counted faster than a thread hears of them
+PATIENCE = 1_024  # characters by which each that waits becomes smaller when another one comes
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Threads of one event loop, made when they are needed: at most `most`.
+
+    Of those that wait the smallest goes first, so that what is huge holds up nobody. What came later counts
+    as larger by PATIENCE for each that came before it, so that nothing waits for ever.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="counting")
+        self._free = most
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = count()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    async def run(self, work: Callable[[], T], size: int) -> T:
+        """What the work returns, or raises; where it is at most INLINE characters, it is done here and now.
+
+        If this is cancelled, work that waits is never begun, and a thread that works comes to its end alone.
+        Raises RuntimeError when closed.
+        """
+        if size <= INLINE:
+            return work()
+        await self._turn(size)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except RuntimeError:  # closed meanwhile, which the next is to hear too
+            self._over()
+            raise
+        running.add_done_callback(self._over)
+        return await asyncio.shield(running)
+
+    def close(self) -> None:
+        """Begin nothing more; what runs comes to its end alone."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _turn(self, size: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        arrival, turn = next(self._arrivals), asyncio.get_running_loop().create_future()
+        place = (size + PATIENCE * arrival, arrival, turn)
+        heappush(self._waiting, place)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting = [other for other in self._waiting if other is not place]
+                heapify(self._waiting)
+            else:  # it had just become ours
+                self._over()
+            raise
+
+    def _over(self, _: object = None) -> None:
+        """A thread is free: for the next, if there is one."""
+        while self._waiting:
+            turn = heappop(self._waiting)[-1]
+            if not turn.cancelled():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -118,7 +118,7 @@ def test_a_body_is_told_part_by_part(count: Operator) -> None:
     assert said.row("framing") == ["7"]
     assert said.row("text") == ["1"]
     assert said.row("total") == [str(HELLO_COUNTS)]
-    assert "tools" not in said.text
+    assert "\ntools" not in said.text
     assert "\nexact; at most 12, were each byte a token\n" in said.text
     assert said.row("0", "user") == ["5", "hello"]
     assert said.row("rest") == ["3"]
@@ -195,13 +195,15 @@ def test_images_are_said_not_to_be_exact(count: Operator) -> None:
 
 
 def test_what_the_budget_does_not_reach_is_said(count: Operator) -> None:
-    parts = [{"type": "text", "text": "one"}] * (PIECES + 10)
-    file = count.body({"role": "user", "content": parts})
+    file = count.body(*[HELLO] * (PIECES + 10))
     told = count(file, "--json").json
-    assert told["bounded_characters"] >= 30
+    assert told["bounded_characters"] >= 50
     assert not told["exact"]
     assert told["tokens"] <= told["at_most"]
-    assert "characters were, as the budget of a request was spent" in count(file).text
+    assert told["rest"] is None
+    said = count(file)
+    assert "characters were, as the budget was spent" in said.text
+    assert "\n   rest" not in said.text
 
 
 @pytest.mark.parametrize(
@@ -388,8 +390,7 @@ def test_names_of_lines_do_not_reach_the_terminal_as_they_are(count: Operator) -
 
 
 def test_bodies_that_were_not_all_counted_are_told(count: Operator) -> None:
-    parts = [{"type": "text", "text": "one"}] * (PIECES + 10)
-    request = {"model": "gpt-4o", "messages": [{"role": "user", "content": parts}]}
+    request = {"model": "gpt-4o", "messages": [HELLO] * (PIECES + 10)}
     said = count("--against", count.lines({"request": request, "prompt_tokens": PIECES}, known(8)))
     assert "; 1 of them were not all counted within the budget\n" in said.text
 

@@ -43,8 +43,13 @@ class Body:
     messages: tuple[Message, ...]
 
     @property
-    def rest(self) -> int:
-        """Tokens that are no message's: the reply's beginning, tools, a format, a margin."""
+    def rest(self) -> int | None:
+        """Tokens that are no message's: the reply's beginning, tools, a format, a margin.
+
+        None where something was bounded: another budget goes further, or less far, with the same message.
+        """
+        if self.bounded:
+            return None
         return self.prompt.tokens - sum(message.tokens for message in self.messages)
 
 
@@ -67,11 +72,16 @@ def counted(asked: Chat, tokenizer: Tokenizer, counting: Counting) -> Body:
     prompt = tally.finish()
     most = prompts.read(document, tokenizer.family(model)).bound() + prompt.parts.get("margin", 0)
     said = _said(model, counting)
-    facts = asdict(tokenizer.family(model))
+    facts = asdict(tokenizer.family(model), dict_factory=_plain)
     if any(_ROUGH in options for options in said.values()):
         facts["encoding"] = None
     messages = tuple(_messages(document.get("messages"), model, tokenizer))
     return Body(model, facts, said, prompt, most, tally.work.bounded, messages)
+
+
+def _plain(facts: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Facts as JSON can have them."""
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in facts}
 
 
 def _said(model: str, counting: Counting) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,6 @@ _LONGEST_TEXT = 60  # of what a message says
 def for_people(body: Body) -> str:
     """How the model counts, a table of parts, one of messages, and what is to be known of the total."""
     parts = [(name, str(tokens)) for name, tokens in _parts(body)]
-    messages = table([("", "role", "tokens", "text"), *_messages(body), ("", "rest", str(body.rest), "")])
     return "\n".join(
         [
             f"{cell(body.model, _LONGEST_NAME)}: {', '.join(_facts(body.facts))}",
@@ -24,7 +23,7 @@ def for_people(body: Body) -> str:
             table([("part", "tokens"), *parts, ("total", str(body.prompt.tokens))]),
             "; ".join(_remarks(body)),
             "",
-            messages,
+            table([("", "role", "tokens", "text"), *_messages(body)]),
         ]
     )
 
@@ -50,11 +49,13 @@ def for_programs(body: Body) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What is known, by its names."""
+    """What there is, by its names."""
     for name, value in facts.items():
         if isinstance(value, dict):
-            yield f"{name} ({', '.join(_facts(value))})"
-        elif value is not None:
+            value = f"({', '.join(_facts(value))})"
+        elif isinstance(value, list):
+            value = " ".join(value)
+        if value not in (None, ""):
             yield f"{name.replace('_', ' ')} {value}"
 
 
@@ -67,10 +68,12 @@ def _remarks(body: Body) -> Iterator[str]:
     yield "exact" if body.prompt.exact else "not exact"
     yield f"at most {body.most}, were each byte a token"
     if body.bounded:
-        yield f"{body.bounded} characters were, as the budget of a request was spent"
+        yield f"{body.bounded} characters were, as the budget was spent; each message below has its own"
 
 
 def _messages(body: Body) -> Iterator[tuple[str, ...]]:
     for index, message in enumerate(body.messages):
         text = cell(message.text, _LONGEST_TEXT)
         yield str(index), cell(message.role, _LONGEST_NAME), str(message.tokens), text
+    if body.rest is not None:
+        yield "", "rest", str(body.rest), ""

@@ -63,6 +63,7 @@ class Limit:
         return min(_patches(self.side, self.side), self.patches or _MOST_PATCHES)
 
     def _fitted(self, size: Size) -> tuple[int, int]:
+        """Rounded, a half up: nobody says which way, and so it is not too little."""
         longer = max(size)
         if longer <= self.side:
             return size

@@ -8,10 +8,9 @@ from service.domain.tokens.encoded import Encoded
 
 LONGEST = 65_535  # pixels a side; what is longer is not believed
 _HEAD = 30  # bytes that state the size, in all formats but JPEG
-_MOST_SEGMENTS = 128  # of a JPEG file before the one that states the size
+_MOST_SEGMENTS = 64  # of a JPEG file before the one that states the size; a camera writes ten
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that do (ITU-T T.81, table B.1)
-_BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
-_ENDS = frozenset({0xD8, 0xD9, 0xDA})  # another start, the end, the pixels: too late
+_ENDS = frozenset({0x01, *range(0xD0, 0xDB), 0xFF})  # what has no length, or comes too late
 
 
 class Size(NamedTuple):
@@ -68,14 +67,9 @@ def _jpeg(data: Encoded) -> Size | None:
     at = 2
     for _ in range(_MOST_SEGMENTS):
         start, marker, length, _, height, width = unpack_from(">BBHBHH", data.read(at, 9))
-        if start != 0xFF or marker in _ENDS:
+        if start != 0xFF or marker in _ENDS or length < 2:
             return None
         if marker in _FRAMES:
             return Size(width, height)
-        if marker == 0xFF:  # any number of these may stand before a marker
-            at += 1
-        elif marker in _BARE:
-            at += 2
-        else:
-            at += 2 + max(length, 2)
+        at += 2 + length
     return None

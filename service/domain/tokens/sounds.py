@@ -90,4 +90,5 @@ def _after_tag(head: bytes) -> int:
     if not head.startswith(b"ID3"):
         return 0
     *_, flags, a, b, c, d = unpack_from(">3sBBBBBBB", head)
-    return 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if flags & 0x10 else 0)
+    length: int = a << 21 | b << 14 | c << 7 | d
+    return 10 + length + (10 if flags & 0x10 else 0)

@@ -89,7 +89,7 @@ def _mended(text: str) -> str:
     """
     if text.isascii():
         return text
-    end = len(text) - ("\ud800" <= text[-1] <= "\udbff")
+    end = len(text) - _is_halved(text)
     return text[:end].encode("utf-16", "surrogatepass").decode("utf-16", "replace") + text[end:]
 
 
@@ -102,7 +102,12 @@ def _standing(text: str) -> int:
     for end in (size, size - LONGEST_TAIL // 2 + 1):
         if end > 0 and (cut := last_cut(text, 0, end)):
             return cut
-    return size if size > LONGEST_TAIL else 0
+    return size - _is_halved(text) if size > LONGEST_TAIL else 0
+
+
+def _is_halved(text: str) -> bool:
+    """Whether the other half of its last character is still to come."""
+    return "\ud800" <= text[-1:] <= "\udbff"
 
 
 def _texts(document: Mapping[str, Any], member: str) -> Iterator[Piece]:

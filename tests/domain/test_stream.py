@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.stream import MAX_FIELDS, MAX_LINE, EventStream, produced
+from service.domain.produced import Piece, streamed
+from service.domain.stream import MAX_FIELDS, MAX_LINE, EventStream
 from service.domain.usage import Usage
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -45,6 +46,11 @@ def read(*chunks: bytes, keep: int = MAX_LINE) -> EventStream:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
+
+
+def texts(stream: EventStream) -> list[Piece]:
+    """What the lines say that wait."""
+    return list(streamed(stream.waiting))
 
 
 # A server that can be asked for usage or not: the same stream, said in both ways.
@@ -102,7 +108,7 @@ def test_what_is_learned_does_not_depend_on_the_chunks(both: tuple[bytes, bytes]
     whole, parts = EventStream(hide_usage=False), EventStream(hide_usage=True)
     relayed(whole, both[0])
     relayed(parts, *cut(both[0], places))
-    assert whole.drain() == parts.drain()
+    assert texts(whole) == texts(parts)
     assert (whole.usage, whole.done, whole.kept) == (parts.usage, parts.done, parts.kept)
 
 
@@ -275,76 +281,34 @@ def test_comments_and_usage_start_nothing() -> None:
     assert not read(b": ping\n\n", event({"choices": [], "usage": USAGE}), DONE).started
 
 
-# What was produced
+# What waits to be read
 
 
-def test_everything_that_a_model_produces_as_text_is_drained() -> None:
-    call = {"index": 0, "function": {"name": "look", "arguments": '{"at":'}}
-    custom = {"index": 1, "custom": {"name": "sql", "input": "select"}}
-    stream = read(
-        event(delta(role="assistant", content="")),
-        event(delta(reasoning_content="Hm. ")),
-        event(delta(content="Hello")),
-        event(delta(refusal=" no ")),
-        event(delta(tool_calls=[call, custom])),
-        event(delta(tool_calls=[{"index": 0, "function": {"arguments": "1}"}}])),
-        event(delta(function_call={"name": " f", "arguments": "{}"})),
-        DONE,
-    )
-    assert stream.drain() == 'Hm. Hello no look{"at":sqlselect1} f{}'
+def test_the_lines_that_say_what_was_produced_wait_to_be_read() -> None:
+    lines = [event(delta(content=text)).rstrip() for text in "ab"]
+    empty = event({"choices": [], "usage": USAGE}, spaced=True)
+    stream = read(lines[0] + b"\n\n", b": ping\n\n", empty, lines[1] + b"\n\n", DONE)
+    assert stream.waiting == lines
+    assert stream.waiting_size == stream.kept == len(lines[0] + lines[1])
 
 
-def test_choices_are_drained_one_after_the_other() -> None:
-    stream = read(*[event(delta(index, content=text)) for index, text in [(0, "a"), (1, "x"), (0, "b")]])
-    assert stream.drain() == "abx"
-
-
-def test_a_drain_gives_what_came_since_the_last() -> None:
+def test_what_comes_while_lines_are_read_waits_behind_them() -> None:
     stream = EventStream(hide_usage=False)
-    stream.feed(event(delta(content="a")))
-    assert stream.drain() == "a"
-    stream.feed(event(delta(content="b")))
-    assert stream.drain() == "b"
-    assert stream.drain() == ""
+    lines = [event(delta(content=text)).rstrip() for text in ("a", "bc", "d")]
+    stream.feed(lines[0] + b"\n\n" + lines[1] + b"\n\n")
+    stream.feed(lines[2] + b"\n\n")
+    stream.drained(2)
+    assert (stream.waiting, stream.waiting_size) == ([lines[2]], len(lines[2]))
+    stream.drained(1)
+    assert (stream.waiting, stream.waiting_size) == ([], 0)
+    assert stream.kept == sum(map(len, lines))
 
 
-def test_a_character_that_came_in_two_halves_is_put_together() -> None:
-    halves = [b'data: {"choices":[{"delta":{"content":"\\u%s"}}]}\n\n' % half for half in (b"d83d", b"de00")]
-    assert read(*halves).drain() == "\U0001f600"
-    assert read(halves[0]).drain() == "�"
-
-
-def test_what_nobody_drained_in_time_is_counted() -> None:
+def test_what_nobody_read_in_time_is_counted() -> None:
     line = event(delta(content="a")).rstrip()
     stream = read(*[line + b"\n\n"] * 5, keep=2 * len(line))
     assert (stream.kept, stream.dropped) == (2 * len(line), 3 * len(line))
-    assert stream.drain() == "aa"
+    assert stream.waiting == [line, line]
+    stream.drained(2)
     stream.feed(line + b"\n\n")
-    assert stream.drain() == "a"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"null",
-        b"[]",
-        b"{",
-        b"\xff",
-        b"[" * 100_000,
-        b"1" * 10_000,
-        b'{"choices":0}',
-        b'{"choices":[0,{"index":[],"delta":0},{"delta":{"content":[0,{"text":0}],"tool_calls":[{"custom":0}]}}]}',
-    ],
-)
-def test_nonsense_produces_nothing(data: bytes) -> None:
-    assert read(b"data: " + data + b"\n\n").drain() == ""
-
-
-def test_the_text_of_a_json_answer_is_that_of_its_messages() -> None:
-    message = {"content": "Hi", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
-    parts = {"content": [{"type": "text", "text": "You"}]}
-    assert (
-        produced({"choices": [{"index": 0, "message": message}, {"index": 1, "message": parts}]})
-        == "Hif{}You"
-    )
-    assert produced(None) == ""
+    assert stream.waiting == [line]

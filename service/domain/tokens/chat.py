@@ -101,8 +101,7 @@ class _Reader:
         if role == "assistant":
             self._calls.made(message)
         if len(message) > 2 or content is None:
-            for key in message.keys() - _KNOWN:  # `refusal`, or a dialect's own
-                reading.text("other", message[key])
+            self._more(message)
 
     def _framing(self, role: object, name: object) -> None:
         reading, family = self._reading, self._family
@@ -112,6 +111,13 @@ class _Reader:
         if isinstance(name, str):
             reading.fixed["names"] += family.per_name
             reading.text("names", name)
+
+    def _more(self, message: dict[str, Any]) -> None:
+        if message.get("audio") is not None:
+            self._reading.fixed["audio"] += media.spoken(self._family)
+            self._reading.guessed = True
+        for key in message.keys() - _KNOWN:  # `refusal`, or a dialect's own
+            self._reading.text("other", message[key])
 
     def _content(self, content: object, end: str) -> None:
         if isinstance(content, list):
@@ -140,10 +146,11 @@ class _Reader:
         if isinstance(part, dict) and part.get("type") in media.KINDS:
             name, tokens, exact = media.tokens(part, self._family)
             reading.fixed[name] += tokens
+            reading.fixed["framing"] += media.framing(part["type"], self._family)
             reading.guessed |= not exact
         else:
             reading.guessed = True
-            for text in tools.strings(part):
+            for text in tools.strings(part) if isinstance(part, dict) else (tools.compact(part),):
                 reading.text("other", text)
 
 

@@ -108,7 +108,8 @@ class Tally:
         if self._margin:
             parts["margin"] = -(-tokens * self._margin // 100)
             tokens += parts["margin"]
-        return Prompt(parts, tokens, exact=not (self._guessed or work.bounded))
+        guessed = self._guessed or work.bounded or self._margin or not self._counter.exact
+        return Prompt(parts, tokens, exact=not guessed)
 
     def _remembered(self, part: str, key: Key, length: int) -> bool:
         tokens = self._counter.known(key)

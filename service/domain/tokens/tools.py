@@ -94,7 +94,7 @@ class _Rendering:
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list):
                 return self._union(schema[key], depth)
-        kinds = list(dict.fromkeys(_texts(schema.get("type"))))
+        kinds = list(dict.fromkeys(_texts(schema.get("type")))) or ["object"] * bool(_members(schema))
         if len(kinds) > 1:
             return self._union([{**schema, "type": kind} for kind in kinds], depth)
         return self._kind(kinds[0], schema, depth) if kinds else "any"

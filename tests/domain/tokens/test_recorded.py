@@ -65,7 +65,9 @@ def test_tools_and_functions_are_exact_with_few_exceptions(tokenizer: Tokenizer)
 @pytest.mark.parametrize("case", of("tools", "functions", "calls", "formats"), ids=lambda case: case["id"])
 def test_without_what_is_around_messages_a_request_counts_less(tokenizer: Tokenizer, case: Case) -> None:
     less = {"messages": [{**one, "tool_calls": None} for one in case["request"]["messages"]]}
-    assert tokenizer.prompt(less, case["model"]).tokens < tokenizer.prompt(case["request"], case["model"]).tokens
+    assert (
+        tokenizer.prompt(less, case["model"]).tokens < tokenizer.prompt(case["request"], case["model"]).tokens
+    )
 
 
 def test_a_count_is_the_sum_of_its_parts_and_exact(tokenizer: Tokenizer) -> None:

@@ -20,7 +20,7 @@ _FORMAT = 6  # of an answer, which has a message of its own, or is joined to one
 _FORMAT_BESIDE_TOOLS = -1
 
 _SYSTEM = ("system", "developer")
-_ROLES = frozenset({"system", "developer", "user", "assistant"})  # each is a token in either encoding
+_ROLES = ("user", "assistant", "system", "developer")  # each is a token in either encoding
 _TEXTS = ("text", "refusal")
 _KNOWN = frozenset(
     {"role", "content", "name", "tool_calls", "function_call", "tool_call_id", "audio"}  # ids cost nothing
@@ -81,15 +81,21 @@ class _Reader:
         self._family = family
         self._reading = reading
         self._calls = Calls(messages, family, reading)
+        self._around = dict.fromkeys(_ROLES, family.per_message + 1)  # a message without its text
+        self._around["assistant"] += family.per_answer
 
     def message(self, message: object, *, end: str) -> None:
         """A message; `end` is what parts a system message from the definitions that stand behind it."""
-        reading, family = self._reading, self._family
+        reading = self._reading
         if not isinstance(message, dict):
-            reading.fixed["framing"] += family.per_message
+            reading.fixed["framing"] += self._family.per_message
             reading.text("other", tools.compact(message))
             return
         role, content = message.get("role"), message.get("content")
+        if len(message) == 2 and isinstance(content, str) and role in _ROLES:  # as nearly all are
+            reading.fixed["framing"] += self._around[role]
+            reading.texts.append(("text", content + end if end else content))
+            return
         if role == "tool":
             if not self._calls.answered(message):
                 return

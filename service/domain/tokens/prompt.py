@@ -1,6 +1,6 @@
 """Prompt: what a request's prompt counts, by its parts; and the way there, most of which may be free."""
 
-from collections import Counter as Totals
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -44,7 +44,7 @@ class Reading:
     `guessed`: there is something in it that nobody can count before the model has.
     """
 
-    fixed: Totals[str] = field(default_factory=Totals)
+    fixed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     texts: list[tuple[str, str]] = field(default_factory=list)
     rendered: list[tuple[str, Rendered]] = field(default_factory=list)
     guessed: bool = False
@@ -61,7 +61,7 @@ class Reading:
     def bound(self) -> int:
         """The most tokens it can have, were each byte of its texts one."""
         texts = sum(bound(text) for _, text in self.texts)
-        return self.fixed.total() + texts + sum(bound(one.render()) for _, one in self.rendered)
+        return sum(self.fixed.values()) + texts + sum(bound(one.render()) for _, one in self.rendered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,23 @@ class Tally:
         self._rendered: list[tuple[str, Rendered]] = []
         self.work = work
         self.remaining = 0
+        known, fixed = counter.known, reading.fixed
         for part, text in reading.texts:
-            if not self._remembered(part, key_of(text), len(text)):
+            tokens = known(key_of(text))
+            if tokens is None:
                 self._texts.append((part, text))
+                self.remaining += len(text)
+            else:
+                fixed[part] += tokens
+                work.cached += len(text)
         for part, one in reading.rendered:
-            if not self._remembered(part, one.key(), len(one.source)):
+            tokens = known(one.key())
+            if tokens is None:
                 self._rendered.append((part, one))
+                self.remaining += len(one.source)
+            else:
+                fixed[part] += tokens
+                work.cached += len(one.source)
 
     def finish(self) -> Prompt:
         """Count what remains."""
@@ -104,18 +115,9 @@ class Tally:
             parts[part] += count(text, work)
         for part, one in self._rendered:
             parts[part] += count(one.render(), work, one.key())
-        tokens = parts.total()
+        tokens = sum(parts.values())
         if self._margin:
             parts["margin"] = -(-tokens * self._margin // 100)
             tokens += parts["margin"]
         guessed = self._guessed or work.bounded or self._margin or not self._counter.exact
         return Prompt(parts, tokens, exact=not guessed)
-
-    def _remembered(self, part: str, key: Key, length: int) -> bool:
-        tokens = self._counter.known(key)
-        if tokens is None:
-            self.remaining += length
-            return False
-        self._parts[part] += tokens
-        self.work.cached += length
-        return True

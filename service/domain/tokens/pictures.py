@@ -67,7 +67,7 @@ def _jpeg(data: Encoded) -> Size | None:
     at = 2
     for _ in range(_MOST_SEGMENTS):
         start, marker, length, _, height, width = unpack_from(">BBHBHH", data.read(at, 9))
-        if start != 0xFF or marker in _ENDS or length < 2:
+        if start != 0xFF or marker in _ENDS:
             return None
         if marker in _FRAMES:
             return Size(width, height)

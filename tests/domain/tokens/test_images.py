@@ -88,6 +88,25 @@ def test_an_image_costs_what_was_recorded(
 
 
 @pytest.mark.parametrize(
+    ("size", "tiles"),
+    [
+        ((1100, 500), 3 * 1),  # is not enlarged
+        ((1025, 768), 3 * 2),
+        ((1025, 769), 2 * 2),  # as 1023 × 768
+        ((2049, 1537), 2 * 2),
+        ((65_535, 1), 4 * 1),
+        ((1, 1), 1),
+    ],
+)
+def test_tiles_are_counted_once_an_image_is_small_enough(size: tuple[int, int], tiles: int) -> None:
+    assert Tiles(1000, 1).tokens(Size(*size), "high") == 1000 + tiles
+
+
+def test_half_a_pixel_counts_as_one_where_an_image_is_made_to_fit() -> None:
+    assert Limit(2048).seen(Size(4096, 833)) == 64 * 14  # 416.5 px of height
+
+
+@pytest.mark.parametrize(
     ("model", "low", "high", "auto"),
     [
         ("gpt-4o", 85, 1445, 1445),

@@ -64,6 +64,15 @@ def test_the_thumbnail_in_a_jpeg_is_stepped_over_unread() -> None:
     assert Watched.read_so_far < 300
 
 
+def test_the_tables_of_a_jpeg_are_no_frame() -> None:
+    tables = [segment(marker, bytes(40)) for marker in (0xC4, 0xC8, 0xCC, 0xDB, 0xDD)]
+    assert size(encoded(jpeg(640, 480, before=tables))) == (640, 480)
+
+
+def test_how_a_webp_is_to_be_scaled_is_no_part_of_its_size() -> None:
+    assert size(encoded(lossy(300 | 0x4000, 200 | 0x8000))) == (300, 200)
+
+
 def test_a_jpeg_of_nothing_but_segments_is_given_up() -> None:
     many = [segment(0xFE, b"")] * 100_000
     Watched.read_so_far = 0
@@ -127,6 +136,7 @@ def test_a_part_of_what_is_encoded_is_read_as_if_all_were_decoded(file: bytes, a
 @pytest.mark.parametrize(
     "text",
     [
+        "iVBO\n\n\n\nRw0KGgoAAAAN",
         "iVBORw0K\nGgoAAAAN",
         "iVBORw0K%2BgoAAAAN",
         "iVBORw0K-_oAAAAN",
@@ -138,6 +148,10 @@ def test_a_part_of_what_is_encoded_is_read_as_if_all_were_decoded(file: bytes, a
 )
 def test_what_is_no_base64_without_a_break_reads_as_nothing(text: str) -> None:
     assert Encoded(text).read(0, 12) == b""
+
+
+def test_base64_that_is_cut_short_is_read_as_far_as_it_is_whole() -> None:
+    assert Encoded("AAAAAA").read(0, 9) == bytes(3)
 
 
 @pytest.mark.parametrize(

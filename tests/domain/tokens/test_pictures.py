@@ -70,7 +70,7 @@ def test_the_tables_of_a_jpeg_are_no_frame() -> None:
 
 
 def test_how_a_webp_is_to_be_scaled_is_no_part_of_its_size() -> None:
-    assert size(encoded(lossy(300 | 0x4000, 200 | 0x8000))) == (300, 200)
+    assert size(encoded(lossy(300 | 0xC000, 200 | 0xC000))) == (300, 200)
 
 
 def test_a_jpeg_of_nothing_but_segments_is_given_up() -> None:

@@ -114,7 +114,9 @@ def known(reported: object, model: str = "gpt-4o", **beside: object) -> dict[str
 def test_a_body_is_told_part_by_part(count: Operator) -> None:
     said = count(count.body(HELLO))
     assert (said.code, said.complaints) == (0, "")
-    assert said.text.startswith("gpt-4o: encoding o200k_base, per message 3, per name 1, reply 3, ")
+    first, source = said.text.splitlines()[:2]
+    assert first == "gpt-4o: o200k_base"
+    assert source.startswith("  image (base 85, tile 170), per image 0: OpenAI documentation")
     assert said.row("framing") == ["7"]
     assert said.row("text") == ["1"]
     assert said.row("total") == [str(HELLO_COUNTS)]
@@ -126,7 +128,8 @@ def test_a_body_is_told_part_by_part(count: Operator) -> None:
 
 def test_programs_read_the_same(count: Operator) -> None:
     told = count(count.body(HELLO), "--json").json
-    family = told.pop("family")
+    family, sources = told.pop("family"), told.pop("sources")
+    assert sources[0]["what"]["image"] == {"base": 85, "tile": 170}
     assert (family["encoding"], family["per_message"], family["reply"]) == ("o200k_base", 3, 3)
     assert told == {
         "model": "gpt-4o",
@@ -260,7 +263,11 @@ def test_what_the_definition_says_of_counting_counts_and_is_told(count: Operator
     assert rough["family"]["encoding"] is None
     assert rough["definition"] == {"llama-*": {"bytes-per-token": 2.5, "margin": 50}}
     file = count.body(HELLO, model="own")
-    assert count(file, *words).text.splitlines()[1] == "definition, *: like gpt-4"
+    assert count(file, *words).text.splitlines()[:2] == [
+        "own: cl100k_base",
+        "  encoding cl100k_base: tiktoken/model.py",
+    ]
+    assert "\ndefinition, *: like gpt-4\n" in count(file, *words).text
     assert count(file, "--json", *words).json["family"]["encoding"] == "cl100k_base"
     told = count("--against", count.lines(known(14, model="llama-4")), "--json", *words).json
     assert told["all"]["exact"] == 100

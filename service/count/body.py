@@ -1,8 +1,8 @@
 """Body: a request's body, counted as the gateway counts it, and then message by message."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from service.domain import chat, json_text
@@ -10,6 +10,7 @@ from service.domain.chat import Chat
 from service.domain.globs import Globs
 from service.domain.tokens import Tokenizer
 from service.domain.tokens import chat as prompts
+from service.domain.tokens.families import facts as known_facts
 from service.domain.tokens.options import Counting
 from service.domain.tokens.prompt import Prompt
 
@@ -29,13 +30,14 @@ class Message:
 class Body:
     """What a body counts.
 
-    `facts` are what is known of how the model counts. `said` is what the definition says, in its own words,
-    by the glob that matches; empty where it says nothing. `most` is the provable bound; `bounded` characters
-    were taken at it.
+    `facts` are what is known of how the model counts, and `sources` who says what of it. `said` is what the
+    definition says, in its own words, by the glob that matches; empty where it says nothing. `most` is the
+    provable bound; `bounded` characters were taken at it.
     """
 
     model: str
     facts: Mapping[str, Any]
+    sources: tuple[tuple[str, Mapping[str, Any]], ...]
     said: Mapping[str, Mapping[str, Any]]
     prompt: Prompt
     most: int
@@ -73,15 +75,23 @@ def counted(asked: Chat, tokenizer: Tokenizer, counting: Counting) -> Body:
     most = prompts.read(document, tokenizer.family(model)).bound() + prompt.parts.get("margin", 0)
     said = _said(model, counting)
     facts = asdict(tokenizer.family(model), dict_factory=_plain)
+    like = next((options["like"] for options in said.values() if "like" in options), model)
+    sources = tuple((fact.source, _plain(fact.what.items())) for fact in known_facts(like))
     if any(_ROUGH in options for options in said.values()):
         facts["encoding"] = None
     messages = tuple(_messages(document.get("messages"), model, tokenizer))
-    return Body(model, facts, said, prompt, most, tally.work.bounded, messages)
+    return Body(model, facts, sources, said, prompt, most, tally.work.bounded, messages)
 
 
-def _plain(facts: list[tuple[str, Any]]) -> dict[str, Any]:
+def _plain(facts: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Facts as JSON can have them."""
-    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in facts}
+    return {name: _value(value) for name, value in facts}
+
+
+def _value(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return sorted(value) if isinstance(value, frozenset) else value
 
 
 def _said(model: str, counting: Counting) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,8 @@ def for_people(body: Body) -> str:
     parts = [(name, str(tokens)) for name, tokens in _parts(body)]
     return "\n".join(
         [
-            f"{cell(body.model, _LONGEST_NAME)}: {', '.join(_facts(body.facts))}",
+            f"{cell(body.model, _LONGEST_NAME)}: {body.facts['encoding'] or 'by bytes'}",
+            *(f"  {', '.join(_facts(what))}: {source}" for source, what in body.sources),
             *(f"definition, {glob}: {', '.join(_facts(said))}" for glob, said in body.said.items()),
             "",
             table([("part", "tokens"), *parts, ("total", str(body.prompt.tokens))]),
@@ -33,6 +34,7 @@ def for_programs(body: Body) -> str:
     members = {
         "model": body.model,
         "family": body.facts,
+        "sources": [{"source": source, "what": what} for source, what in body.sources],
         "definition": body.said,
         "parts": dict(_parts(body)),
         "tokens": body.prompt.tokens,

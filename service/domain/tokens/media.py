@@ -12,7 +12,7 @@ KINDS = ("image_url", "input_audio", "file")
 # Guesses, all of them: nobody says what these cost.
 _ANSWER = 1_200  # what the model said aloud before, a minute at twenty tokens a second
 _FILE = 4_096  # a file that lies elsewhere: some pages of text
-_FILE_BYTES = 8  # of a PDF file for a token; what was recorded had more than twenty
+_FILE_BYTES = 8  # of a PDF file for a token; most have more of them, fonts and layout besides text
 _FILE_MOST = 100_000  # 100 pages, the most that OpenAI's documentation allowed (2025), of 1,000 tokens
 
 

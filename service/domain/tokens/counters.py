@@ -36,9 +36,10 @@ class Exact:
     def count(self, text: str, work: Work, key: Key | None = None) -> int:
         """As remembered, or counted piece by piece; what the budget does not reach is taken at its bound."""
         length = len(text)
-        if length < SHORTEST:
-            return self._counted(text, work) if text else 0
-        key = key or key_of(text)
+        if key is None:
+            if length < SHORTEST:
+                return self._counted(text, work) if text else 0
+            key = key_of(text)
         tokens = self.known(key)
         if tokens is not None:
             work.cached += length

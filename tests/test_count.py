@@ -116,7 +116,7 @@ def test_a_body_is_told_part_by_part(count: Operator) -> None:
     assert (said.code, said.complaints) == (0, "")
     first, source = said.text.splitlines()[:2]
     assert first == "gpt-4o: o200k_base"
-    assert source.startswith("  image (base 85, tile 170), per image 0: OpenAI documentation")
+    assert source.startswith("  image (base 85, tile 170): OpenAI documentation")
     assert said.row("framing") == ["7"]
     assert said.row("text") == ["1"]
     assert said.row("total") == [str(HELLO_COUNTS)]

@@ -25,7 +25,7 @@ class Family:
     `custom` is added to a tool that is no function. `choices`: it costs to say which tool is to be called.
     `per_call` is added to a message of the assistant that calls, `per_answer` to one that does not. `early`
     names what is rendered as in 2023, by the members of a request; `parallel` is of several `tool_calls`.
-    `image` says what one costs by its size; `per_image` and `per_audio` what surrounds such a part.
+    `image` says what one costs by its size, `per_audio` what surrounds a sound.
     `unknown_image`, `unknown_audio` and `unknown_file` are the operator's word on one of which nothing can be
     known; None: the worst case, or a guess.
     """
@@ -42,7 +42,6 @@ class Family:
     per_answer: int = 0
     early: frozenset[str] = frozenset()
     image: Tiles | Patches = _AS_MOST
-    per_image: int = 1
     per_audio: int = 4  # recorded answers of gpt-4o-audio-preview, gpt-4o-mini-audio-preview, gpt-audio-mini
     unknown_image: int | None = None
     unknown_audio: int | None = None
@@ -58,6 +57,7 @@ class Fact(NamedTuple):
 
 
 _COOKBOOK = "openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb"
+# Recorded answers for images in patches have one token more than it says ("can differ by one token").
 _VISION = "OpenAI documentation, guides/images-vision, Calculating costs (September 2026)"
 _VISION_BEFORE = "the same, until July 2026"
 _FORUM = "measured, community.openai.com"
@@ -91,21 +91,21 @@ FACTS = (
     # Images.
     Fact(
         "gpt-4o* chatgpt-4o* gpt-4.1* gpt-4.5* gpt-4 gpt-4-*",
-        {"image": Tiles(85, 170), "per_image": 0},
+        {"image": Tiles(85, 170)},
         f"{_VISION}; gpt-4-turbo: of 2024; {_RECORDED}",
     ),
     Fact("gpt-4o-mini*", {"image": Tiles(2833, 5667)}, f"{_VISION}; {_RECORDED}"),
     Fact(
         "gpt-5 gpt-5-* gpt-5.1*",
-        {"image": Tiles(70, 140), "per_image": 0},
+        {"image": Tiles(70, 140)},
         f"{_VISION}; gpt-5-codex, gpt-5-pro: a guess",
     ),
     Fact(
         "o1 o1-* o3 o3-*",
-        {"image": Tiles(75, 150), "per_image": 0},
+        {"image": Tiles(75, 150)},
         f"{_VISION}; o3 {_FORUM}, where o1-2024-12-17 cost less",
     ),
-    Fact("computer-use-preview*", {"image": Tiles(65, 129), "per_image": 0}, _VISION_BEFORE),
+    Fact("computer-use-preview*", {"image": Tiles(65, 129)}, _VISION_BEFORE),
     Fact(
         "gpt-4.1-mini*",
         {"image": Patches(162, _FITTED)},
@@ -145,12 +145,6 @@ FACTS = (
         "gpt-6-astra*",
         {"image": Patches(120, Limit(65_535, 2500), low=_SMALL, original=_ORIGINAL, auto=_ORIGINAL)},
         "two open-source clients that quote the documentation",
-    ),
-    Fact(
-        "gpt-4.1-mini* gpt-4.1-nano* gpt-5-mini* gpt-5-nano* o4-mini* gpt-5-codex-mini* gpt-5.1-codex-mini* "
-        "gpt-5.[1-9][0-9]*",
-        {"per_image": 1},
-        f"{_RECORDED} of gpt-4.1-nano and gpt-5-nano; the next three {_FORUM}; others as these",
     ),
 )
 

@@ -29,7 +29,7 @@ def tokens(part: Mapping[str, Any], family: Family) -> tuple[str, int, bool]:
 
 def framing(kind: object, family: Family) -> int:
     """What surrounds a part of that kind."""
-    return {"image_url": family.per_image, "input_audio": family.per_audio}.get(str(kind), 0)
+    return family.per_audio if kind == "input_audio" else 0
 
 
 def spoken(family: Family) -> int:

@@ -94,7 +94,7 @@ def test_a_file_costs_a_guess_by_its_bytes_as_far_as_they_are_there() -> None:
 
 def test_what_surrounds_a_part_is_of_the_family() -> None:
     assert [framing(kind, TILES) for kind in ("image_url", "input_audio", "file", "text")] == [0, 4, 0, 0]
-    assert [framing(kind, PATCHES) for kind in ("image_url", "input_audio", "file", None)] == [1, 4, 0, 0]
+    assert framing(None, PATCHES) == 0
 
 
 def worst(part: dict[str, Any], of: Family) -> int:

@@ -136,7 +136,7 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind(desk: Desk) -> Non
         await leaving
     assert threads.waiting == 1
     desk.let("first", "staying")
-    assert await asyncio.gather(first, staying) == ["first", "staying"]
+    assert [await first, await staying] == ["first", "staying"]
     assert desk.begun == ["first", "staying"]
     threads.close()
 

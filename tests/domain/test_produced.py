@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -185,7 +185,7 @@ def _calling(piece: str, *, index: int, name: str) -> dict[str, Any]:
     return delta(1, tool_calls=[{"index": index, "function": {name: piece}}])
 
 
-_SAYING = {
+_SAYING: dict[Place, Callable[[str], dict[str, Any]]] = {
     (0, "content"): lambda piece: delta(0, content=piece),
     (1, "content"): lambda piece: delta(1, content=piece),
     (0, "reasoning"): lambda piece: delta(0, reasoning_content=piece),

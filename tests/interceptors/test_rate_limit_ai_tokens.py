@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from service.adapters.ledger import scripts
 from service.adapters.ledger.embedded import EmbeddedStore, server_program
 from service.adapters.ledger.subjects import Subjects
 from service.adapters.ledger.wire import open_wire
+from service.adapters.threads import INLINE
 from service.domain.address import proxies
 from service.domain.api import DefinitionError
 from service.domain.exchange import Exchange
@@ -21,13 +23,18 @@ from service.domain.learning import COLD
 from service.domain.policies import PolicyOptions
 from service.domain.subject import subject_key
 from service.domain.tokens import Tokenizer
+from service.domain.tokens.encodings import PATTERNS
 from service.domain.usage import Estimate
 from service.settings import Secret, Settings
 from tests.world import (
     CALLER,
     CLOSE,
+    DONE,
+    END,
     KEY,
+    PATIENCE,
     STALL,
+    STREAM,
     TOKENS,
     Client,
     Model,
@@ -35,6 +42,7 @@ from tests.world import (
     World,
     becomes,
     decoded,
+    piece,
     whole,
 )
 
@@ -97,15 +105,146 @@ async def test_where_nothing_is_declared_the_default_is_the_operators(world: Bui
         assert built.exchanges[0].estimate == Estimate(PROMPT, 100)
 
 
-async def test_a_long_prompt_is_counted_off_the_event_loop_to_the_same_number(
-    world: Built, tokenizer: Tokenizer
-) -> None:
-    messages = [{"role": "user", "content": "water under the weir " * 1000}]
-    async with Model([USED]) as model, world(model.url) as built:
-        await asked(built, messages=messages)
-        estimate = built.exchanges[0].estimate
+# How it is counted --------------------------------------------------------------------------------
+
+
+class Abacus:
+    """Encodings that make a token of each word, and remember how many characters were counted where."""
+
+    def __init__(self) -> None:
+        self.here = 0  # on the event loop
+        self.elsewhere = 0  # in threads
+        self.tokenizer = Tokenizer(dict.fromkeys(PATTERNS, self.encode))
+        self._loop = threading.get_ident()
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text."""
+        if threading.get_ident() == self._loop:
+            self.here += len(text)
+        else:
+            self.elsewhere += len(text)
+        return [0] * len(text.split())
+
+    def forget(self) -> None:
+        """Begin to count anew what is counted where."""
+        self.here = self.elsewhere = 0
+
+
+def counting(store_url: str, abacus: Abacus, upstream: str, **options: Any) -> World:
+    """A world that counts by this abacus."""
+    step = {"rate-limit-ai-tokens": {"policies": [TOKENS]}}
+    return World(store_url, abacus.tokenizer, upstream, request=[step], max_body="1MB", **options)
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text} for text in texts]
+
+
+def estimated(built: World) -> int:
+    """The prompt of the last exchange, as estimated."""
+    estimate = built.exchanges[-1].estimate
     assert estimate is not None
-    assert estimate.prompt == tokenizer.prompt({"messages": messages}, "gpt-4o")
+    return estimate.prompt
+
+
+@pytest.mark.parametrize("words", [10_000, 20_000], ids=["read at once", "read elsewhere"])
+async def test_a_long_prompt_is_counted_off_the_event_loop_to_the_same_number(
+    words: int, store_url: str
+) -> None:
+    abacus, messages = Abacus(), turns("word " * words)
+    async with Model([USED]) as model, counting(store_url, abacus, model.url) as built:
+        await asked(built, messages=messages)
+        assert abacus.here < INLINE < 5 * words == abacus.elsewhere
+        assert estimated(built) == abacus.tokenizer.prompt({"messages": messages}, "gpt-4o").tokens
+
+
+async def test_what_is_short_is_counted_where_it_stands(store_url: str) -> None:
+    abacus = Abacus()
+    async with Model([USED]) as model, counting(store_url, abacus, model.url) as built:
+        await asked(built, messages=turns("word " * 1000, "word"))
+        assert (abacus.here, abacus.elsewhere) == (5_004, 0)
+
+
+@pytest.mark.parametrize("words", [10_000, 20_000], ids=["read at once", "read elsewhere"])
+async def test_a_conversation_whose_past_is_remembered_costs_what_is_new_in_it(
+    words: int, store_url: str
+) -> None:
+    abacus, past = Abacus(), "word " * words
+    async with Model([USED]) as model, counting(store_url, abacus, model.url) as built:
+        await asked(built, messages=turns(past))
+        before = estimated(built)
+        abacus.forget()
+        await asked(built, messages=turns(past, "one word more"))
+        assert (abacus.here, abacus.elsewhere) == (len("one word more"), 0)
+        assert estimated(built) == before + 3 + 3 + 1
+        characters, requests = "weir_counted_characters_total", "weir_counted_requests_total"
+        assert built.metric(characters, how="cached") == len(past)
+        assert built.metric(characters, how="counted") == len(past) + len("one word more")
+        assert built.metric(requests) == built.metric(requests, how="counted") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "exact"),
+    [("Hi", True), ([{"type": "image_url", "image_url": {"url": "https://pictures.example/1"}}], False)],
+    ids=["text", "an image that nobody has seen"],
+)
+async def test_the_log_says_of_an_estimate_that_it_was_not_counted_as_the_model_does(
+    content: Any, exact: bool, world: Built
+) -> None:
+    async with Model([USED]) as model, world(model.url) as built:
+        await asked(built, messages=[{"role": "user", "content": content}])
+    (record,) = built.records("exchange.response")
+    assert record.get("estimate_exact", True) is exact
+
+
+def said(content: str, *, stream: bool) -> bytes:
+    """An answer of that content, without usage."""
+    if not stream:
+        return whole(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
+    texts = [content[at : at + 500] for at in range(0, len(content), 500)]
+    events = [json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in texts]
+    return STREAM + b"".join(piece(b"data: %b\n\n" % event) for event in events) + piece(DONE) + END
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("words", "long"), [(1_000, False), (10_000, True), (40_000, True)])
+async def test_a_long_answer_without_usage_is_counted_off_the_event_loop(
+    words: int, long: bool, stream: bool, store_url: str
+) -> None:
+    abacus = Abacus()
+    answer = [said("word " * words, stream=stream)]
+    async with Model(answer) as model, counting(store_url, abacus, model.url) as built:
+        await asked(built, stream=stream)
+        usage = built.exchanges[0].usage
+        assert usage is not None
+        assert (usage.completion, usage.source) == (words, "local")
+        assert abacus.here + abacus.elsewhere == len("Hi") + 5 * words
+        assert abacus.elsewhere == (5 * words if long else 0)
+
+
+async def test_what_a_long_stream_produces_is_counted_off_the_event_loop_while_it_flows(
+    store_url: str,
+) -> None:
+    abacus, goes_on = Abacus(), asyncio.Event()
+    settings = Settings(digest_key=Secret("a digest key of the tests"), lease=0.3)
+    answer = said("word " * 10_000, stream=True)
+    first, rest = answer.partition(piece(DONE))[0], answer.removeprefix(STREAM)
+    async with (
+        Model([first, goes_on, rest]) as model,
+        counting(store_url, abacus, model.url, settings=settings) as built,
+    ):
+        client = built.client(asking(stream=True, max_tokens=5)).start()
+        await becomes(lambda: abacus.elsewhere == 50_000)
+        async with asyncio.timeout(PATIENCE):
+            while await built.charged(TOKENS) != {"tokens": PROMPT + 10_000}:  # noqa: ASYNC110 - the store tells
+                await asyncio.sleep(0.01)
+        goes_on.set()
+        await client.over()
+        await built.quiet()
+        usage = built.exchanges[0].usage
+        assert usage is not None
+        assert usage.completion == 20_000
+        assert await built.charged(TOKENS) == {"tokens": PROMPT + 20_000}
 
 
 COUNTS = ["total-tokens", "prompt-tokens", "completion-tokens", "requests"]

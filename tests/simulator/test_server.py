@@ -31,7 +31,7 @@ async def test_a_plain_answer_has_openais_shape(client: Client, tokenizer: Token
     [choice] = document["choices"]
     assert (choice["index"], choice["finish_reason"], choice["message"]["role"]) == (0, "stop", "assistant")
     usage = document["usage"]
-    assert usage["prompt_tokens"] == tokenizer.prompt(ASK, "gpt-4o")
+    assert usage["prompt_tokens"] == tokenizer.prompt(ASK, "gpt-4o").tokens
     assert usage["completion_tokens"] == tokenizer.count(choice["message"]["content"], "gpt-4o") == 40
     assert usage["total_tokens"] == usage["prompt_tokens"] + 40
 
@@ -93,7 +93,7 @@ async def test_usage_comes_last_where_it_is_wanted_and_is_null_before(
     assert all(event["usage"] is None for event in events)
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == 80
-    assert last["usage"]["prompt_tokens"] == tokenizer.prompt(request, "gpt-4o")
+    assert last["usage"]["prompt_tokens"] == tokenizer.prompt(request, "gpt-4o").tokens
     assert done == "[DONE]"
 
 
@@ -193,7 +193,7 @@ async def test_the_counters_add_up(client: Client, tokenizer: Tokenizer) -> None
     await client.send(ASK)
     await client.send(STREAM)
     await client.send(ASK, headers={"authorization": ""})
-    prompt = tokenizer.prompt(ASK, "gpt-4o")
+    prompt = tokenizer.prompt(ASK, "gpt-4o").tokens
     assert await client.stats() == {
         "requests": 3,
         "open": 0,

@@ -127,7 +127,7 @@ async def test_a_reservation_nobody_can_read_stays_charged_and_ends(
             await ledger.reserve(reservation)
             direct.hset(ALICE, f"~{reservation.id}", nonsense)
         assert await ledger.settle(settled, used(10)) == "settled"
-        assert await ledger._renew(renewed)
+        assert await ledger._leases._renewed(renewed)
         direct.hset(ALICE, "~", b"")
         assert (await ledger.reserve(asked(1))).charged == (701_000,)
         assert (ledger.lost, open_reservations(direct)) == (1, 2)
@@ -196,7 +196,7 @@ async def test_whatever_stands_in_a_subject_every_call_is_answered_and_an_operat
             verdict = await ledger.reserve(new)
             assert all(number >= 0 for number in verdict.charged)
             assert verdict.wait is None or verdict.wait >= 0
-            await ledger._renew(alive)
+            await ledger._leases._renewed(alive)
             for reservation in (alive, dead, gone, new):
                 assert await ledger.settle(reservation, used(2)) != "pending"
             await subjects.block(ALICE, 0)

@@ -1,5 +1,6 @@
 """Ledger: over a real server that is well; its leases, and its clock."""
 
+import asyncio
 import struct
 import time
 from collections import Counter
@@ -100,7 +101,11 @@ async def test_while_a_stream_flows_its_lease_goes_on_and_what_it_produces_is_ch
     async with opened(store.url, lease=0.3) as ledger:
         reservation = Reservation([Claim(DAY, ALICE, 10_000), Claim(STREAMS, ALICE, 1_000)])
         produced = 5
-        reservation.produced = lambda: used(produced)
+
+        async def so_far() -> Usage:
+            return used(produced)
+
+        reservation.produced = so_far
         await ledger.reserve(reservation)
         first = reservation.ends
         await eventually(lambda: reservation.ends > first + 500)
@@ -111,6 +116,48 @@ async def test_while_a_stream_flows_its_lease_goes_on_and_what_it_produces_is_ch
         assert not (await ledger.reserve(asked(1, policy=STREAMS))).granted  # it still has its place
         assert await ledger.settle(reservation, used(40)) == "settled"
         assert charged(direct) == 40
+
+
+async def test_a_lease_does_not_wait_for_what_takes_long_to_count(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with opened(store.url, lease=0.6) as ledger:
+        reservation, counting = asked(10), asyncio.Event()
+
+        async def so_far() -> Usage:
+            await counting.wait()
+            return used(55)
+
+        reservation.produced = so_far
+        await ledger.reserve(reservation)
+        first = reservation.ends
+        await eventually(lambda: reservation.ends > first + 1_000)
+        assert charged(direct) == 10
+        counting.set()
+        await eventually(lambda: charged(direct) == 55)
+        assert await ledger.settle(reservation, used(40)) == "settled"
+
+
+async def test_what_ends_while_it_is_counted_what_it_produced_is_not_renewed(store: EmbeddedStore) -> None:
+    heard: list[str] = []
+    async with opened(
+        store.url, lease=60, observe=lambda call, result, seconds: heard.append(call)
+    ) as ledger:
+        reservation, asking, counting = asked(10), asyncio.Event(), asyncio.Event()
+
+        async def so_far() -> Usage:
+            asking.set()
+            await counting.wait()
+            return used(55)
+
+        reservation.produced = so_far
+        await ledger.reserve(reservation)
+        renewal = asyncio.create_task(ledger._leases._renewed(reservation))
+        await asking.wait()
+        await ledger.settle(reservation, used(40))
+        counting.set()
+        assert await renewal is False
+        assert heard == ["reserve", "settle"]
 
 
 async def test_a_renewal_that_fails_is_tried_again(store: EmbeddedStore) -> None:

@@ -206,7 +206,7 @@ async def test_where_one_lease_ended_and_another_was_renewed_the_one_is_not_char
         ends = reservation.ends
         end_lease(direct, reservation, subject=B)
         await ledger.reserve(asked(1, subject=B))  # which finds it ended
-        assert await ledger._renew(reservation)
+        assert await ledger._leases._renewed(reservation)
         assert reservation.ends == ends
 
 

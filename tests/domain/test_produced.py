@@ -257,6 +257,12 @@ def test_where_there_is_no_safe_place_to_cut_a_forced_cut_costs_a_token_or_two(
     assert tails(result) <= LONGEST_TAIL
 
 
+@pytest.mark.parametrize("back", [1, 2_046, 2_047, 2_048, 2_049, 4_000])
+def test_a_safe_place_to_cut_is_found_wherever_a_tail_may_begin(back: int) -> None:
+    text = "word " * 1_000 + "x" * (back - 1)
+    assert tails(said([text], len)) == back
+
+
 def test_a_character_that_came_in_two_halves_is_put_together(tokenizer: Tokenizer) -> None:
     count = partial(tokenizer.count, model="gpt-4o")
     assert tokens(said(["\ud83d"], count)) == count("�")

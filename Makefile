@@ -1,4 +1,4 @@
-# demo: see it work.  test: run the tests.  lint: format, lint, types, layers.  bench: what a request costs.
+# demo: see it work.  test: run the tests.  lint: format, lint, types, layers.  bench: what a request costs, and counting.
 # bench-ledger: what a call costs the store.
 # Each installs what it needs into .venv, with uv where it is there, else with venv and pip.
 
@@ -30,6 +30,8 @@ lint: .venv/.ready-dev
 
 bench: .venv/.ready-dev
 	@$(RUN)/python -m benchmarks $(ARGS)
+	@echo
+	@$(RUN)/python -m benchmarks.tokens
 
 bench-ledger: .venv/.ready-dev
 	@$(RUN)/python -m benchmarks.ledger $(ARGS)

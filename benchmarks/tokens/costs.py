@@ -18,10 +18,12 @@ MODEL, ENCODING = "gpt-4o", "o200k_base"
 SIZES = (1, 3, 10, 30, 100)  # thousands of characters
 FIRST, RESENT = 1.15, 0.12  # the most that first sight may cost of tiktoken alone, and a resent past of anew
 _QUESTION = 40  # characters
-_WARM_UP = 3  # rounds
+_WARM_UP = 2  # rounds
+_BATCH, _TEXT = 100, 100_000  # requests of a round at most, and characters of them about
 _COLUMNS = "{:<46}{:>12}{:>12}{:>9}{:>7}"
 
-Pair = tuple[float, float]  # microseconds of what is compared with, and of Weir
+Pair = tuple[float, float]  # microseconds a request of what is compared with, and of Weir
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,73 +41,82 @@ class Cost:
 
 
 class Costs:
-    """Measures; `amount` is how much: 1.0 takes some ten seconds."""
+    """Measures; `amount` is how much: 1.0 takes some ten seconds.
+
+    A round measures a batch one way, then the same batch the other way, in turn each of them first: so much
+    lies between the two looks at a text that the second finds nothing at hand.
+    """
 
     def __init__(self, encode: Encode, prose: Prose, *, amount: float = 1.0) -> None:
         self._encode = encode
         self._prose = prose
         self._amount = amount
         self._tokenizer = self._empty()
-        self._turn = count()
+        self._round = count()
 
     def all(self) -> Iterator[Cost]:
         """Each when it has been measured."""
         for size in SIZES:
-            pairs = self._rounds(4000 // size, partial(self._first, 1000 * size))
+            pairs = self._rounds(40, partial(self._first, 1000 * size))
             yield Cost(f"{size} KB of prose at first sight, tiktoken", pairs, FIRST)
-        pairs = self._rounds(20, self._conversation)
-        yield Cost(f"{TURNS} turns resent one by one, counted anew", pairs, RESENT)
-        yield Cost(f"{TOOLS} tools resent, counted anew", self._rounds(200, self._tools))
-        yield Cost("a question at first sight, tiktoken", self._rounds(4000, partial(self._first, _QUESTION)))
-        yield Cost(f"{request.LENGTH} bytes resent, tiktoken", self._rounds(4000, self._again))
+        yield Cost(f"{TURNS} turns resent, counted anew", self._rounds(20, self._conversation), RESENT)
+        yield Cost(f"{TOOLS} tools resent, counted anew", self._rounds(20, self._tools))
+        yield Cost("a question at first sight, tiktoken", self._rounds(40, partial(self._first, _QUESTION)))
+        yield Cost(f"{request.LENGTH} bytes resent, tiktoken", self._rounds(40, self._again))
 
     def _rounds(self, rounds: int, measure: Callable[[], Pair]) -> list[Pair]:
         for _ in range(_WARM_UP):
             measure()
-        return [measure() for _ in range(max(1, round(rounds * self._amount)))]
+        return [measure() for _ in range(max(2, round(rounds * self._amount)))]
 
     def _first(self, characters: int) -> Pair:
-        """A message that nobody has seen."""
-        asked = {"messages": [{"role": "user", "content": self._prose.text(characters)}]}
-        return self._beside_tiktoken(asked)
+        """Messages that nobody has seen."""
+        number = max(1, min(_BATCH, _TEXT // characters))
+        return self._beside_tiktoken([_said(self._prose.text(characters)) for _ in range(number)])
 
     def _again(self) -> Pair:
         """The request that the load sends, seen before."""
-        return self._beside_tiktoken(json.loads(request.body(0)))
+        return self._beside_tiktoken([json.loads(request.body(0))] * _BATCH)
 
-    def _beside_tiktoken(self, asked: dict[str, Any]) -> Pair:
-        texts, mine = [message["content"] for message in _fresh(asked)["messages"]], _fresh(asked)
+    def _beside_tiktoken(self, asked: list[Document]) -> Pair:
+        texts = [message["content"] for one in asked for message in _fresh(one)["messages"]]
+        mine = [_fresh(one) for one in asked]
         return self._both(
-            lambda: [len(self._encode(text)) for text in texts], lambda: self._tokenizer.prompt(mine, MODEL)
+            lambda: sum(len(self._encode(text)) for text in texts), lambda: self._counted(mine), len(asked)
         )
 
     def _conversation(self) -> Pair:
         """All turns of one, each a request with all that was said before."""
         messages = self._prose.conversation()
-        pairs = [self._beside_empty({"messages": messages[:end]}) for end in range(1, len(messages) + 1, 2)]
-        return sum(anew for anew, _ in pairs), sum(resent for _, resent in pairs)
+        ends = range(1, len(messages) + 1, 2)
+        return self._beside_empty([{"messages": messages[:end]} for end in ends])
 
     def _tools(self) -> Pair:
-        """A new question with tools that are known from the one before."""
-        tools = self._prose.tools()
-        self._tokenizer.prompt(self._asking(tools), MODEL)
-        return self._beside_empty(self._asking(tools))
+        """New questions, each with tools that are known from the one before."""
+        tools = [self._prose.tools() for _ in range(5)]
+        asked = [[_said(self._prose.text(_QUESTION)) | {"tools": one} for one in tools] for _ in range(2)]
+        self._counted(asked[0])
+        return self._beside_empty(asked[1])
 
-    def _asking(self, tools: list[dict[str, Any]]) -> dict[str, Any]:
-        message = {"role": "user", "content": self._prose.text(_QUESTION)}
-        return _fresh({"messages": [message], "tools": tools})
+    def _beside_empty(self, asked: list[Document]) -> Pair:
+        """Beside tokenizers that remember nothing, one for each request."""
+        anew = [(self._empty(), _fresh(one)) for one in asked]
+        mine = [_fresh(one) for one in asked]
+        return self._both(
+            lambda: sum(empty.prompt(one, MODEL).tokens for empty, one in anew),
+            lambda: self._counted(mine),
+            len(asked),
+        )
 
-    def _beside_empty(self, asked: dict[str, Any]) -> Pair:
-        """Beside the same tokenizer with nothing in its memory."""
-        empty, anew, mine = self._empty(), _fresh(asked), _fresh(asked)
-        return self._both(lambda: empty.prompt(anew, MODEL), lambda: self._tokenizer.prompt(mine, MODEL))
+    def _counted(self, asked: list[Document]) -> int:
+        return sum(self._tokenizer.prompt(one, MODEL).tokens for one in asked)
 
-    def _both(self, other: Callable[[], object], weir: Callable[[], object]) -> Pair:
-        """One after the other, and the other way round the next time: the second has it easier."""
-        if next(self._turn) % 2:
-            return _microseconds(other), _microseconds(weir)
-        taken = _microseconds(weir)
-        return _microseconds(other), taken
+    def _both(self, other: Callable[[], int], weir: Callable[[], int], number: int) -> Pair:
+        """What each takes, for one of so many."""
+        if next(self._round) % 2:
+            return _microseconds(other) / number, _microseconds(weir) / number
+        taken = _microseconds(weir) / number
+        return _microseconds(other) / number, taken
 
     def _empty(self) -> Tokenizer:
         """A tokenizer that knows the model's name, and no text."""
@@ -133,9 +144,13 @@ def faults(costs: Sequence[Cost]) -> list[str]:
     ]
 
 
-def _fresh(document: dict[str, Any]) -> dict[str, Any]:
+def _said(text: str) -> Document:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def _fresh(document: Document) -> Document:
     """The same as a server reads it, in strings whose hash nobody has asked for."""
-    copy: dict[str, Any] = json.loads(json.dumps(document))
+    copy: Document = json.loads(json.dumps(document))
     return copy
 
 

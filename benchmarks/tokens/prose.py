@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,23 +18,24 @@ _BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
 class Prose:
-    """Texts of real sentences, shuffled, so that no two are the same. What it draws comes from `seed`."""
+    """Texts of real sentences, shuffled and numbered: no two are the same. What it draws is `seed`'s."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
         self._sentences = sorted(set(_sentences()))
         self._bag: list[str] = []
+        self._made = count(1)
 
     def text(self, characters: int) -> str:
         """Exactly so many, of sentences of which each is used once before any is used again."""
-        drawn: list[str] = []
-        missing = characters
+        drawn = [f"{next(self._made)}."]
+        missing = characters - len(drawn[0])
         while missing > 0:
             if not self._bag:
                 self._bag = self._random.sample(self._sentences, len(self._sentences))
             drawn.append(self._bag.pop())
             missing -= len(drawn[-1]) + 1
-        return " ".join(drawn)[:characters].ljust(characters, ".")
+        return " ".join(drawn)[:characters]
 
     def conversation(self) -> list[dict[str, str]]:
         """All messages of it, the last one the user's."""

@@ -103,14 +103,15 @@ def _timed(
     return (time.perf_counter() - began) * 1000
 
 
-def table(stalls: Sequence[Stall]) -> str:
-    """A line for each: the CPU, the median of the times, the longest of the stalls; * is above the aim."""
-    lines = [_COLUMNS.format("a request with", "CPU ms", "stall ms", "took ms")]
-    for one in stalls:
-        cpu = "- " if one.cpu is None else _marked(one.cpu, CPU)
-        stall = _marked(max(one.stalls), STALL)
-        lines.append(_COLUMNS.format(one.name, cpu, stall, f"{median(one.took):,.0f}"))
-    return "\n".join(lines)
+def heading() -> str:
+    """What stands above the lines."""
+    return _COLUMNS.format("a request with", "CPU ms ", "stall ms ", "took ms")
+
+
+def line(one: Stall) -> str:
+    """The CPU, the longest of the stalls, the median of the times."""
+    cpu = "- " if one.cpu is None else _marked(one.cpu, CPU)
+    return _COLUMNS.format(one.name, cpu, _marked(max(one.stalls), STALL), f"{median(one.took):,.0f}")
 
 
 def _marked(value: float, aim: float) -> str:

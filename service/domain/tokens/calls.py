@@ -79,11 +79,10 @@ class Calls:
         self._together |= ids
         reading.fixed["calls"] += (_EARLY_CALLS if early else _CALLS) + self._family.per_call
         made = [_call(call) for call in calls]
-        source = "\0".join(word for call in made for word in call)
-        reading.render("calls", f"calls {source}", partial(_parallel, made))
+        reading.render("calls", f"calls {compact(made)}", partial(_parallel, made))
         if not early:
             answers = [_content(message) for message in self._messages if _answers(message, ids)]
-            reading.render("calls", "answers " + "\0".join(answers), partial(_listed, answers))
+            reading.render("calls", f"answers {compact(answers)}", partial(_listed, answers))
 
 
 def _call(call: dict[str, Any]) -> tuple[str, str]:

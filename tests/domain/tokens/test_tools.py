@@ -42,7 +42,7 @@ def test_a_definition_without_a_type_is_a_function_as_in_the_older_form() -> Non
 
 def test_what_is_no_function_stands_before_the_functions_as_json() -> None:
     custom = {"type": "custom", "custom": {"name": "sql"}}
-    assert tools.rendered([WEATHER, custom, 7]) == "\n".join(  # type: ignore[list-item]
+    assert tools.rendered([WEATHER, custom, 7]) == "\n".join(
         ['{"type":"custom","custom":{"name":"sql"}}', "7", tools.rendered([WEATHER])]
     )
 

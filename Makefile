@@ -1,5 +1,5 @@
-# demo: see it work.  test: run the tests.  lint: format, lint, types, layers.  bench: what a request costs, and counting.
-# bench-ledger: what a call costs the store.
+# demo: see it work.  test: run the tests.  lint: format, lint, types, layers.
+# bench: what a request costs, and counting.  bench-ledger: what a call costs the store.
 # Each installs what it needs into .venv, with uv where it is there, else with venv and pip.
 
 PYTHON ?= python3

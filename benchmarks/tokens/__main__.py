@@ -17,7 +17,7 @@ from service.adapters import vocabularies
 from service.adapters.ledger.embedded import EmbeddedStoreError
 from service.domain.tokens.encodings import build
 
-_FOR_CPU = 2  # requests with each body, and as many for the stall
+_REQUESTS = 2  # with each body alone, and as many with somebody beside
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def _stalls(hostile: Hostile) -> None:
         targets([WEIR], folder=Path(folder), cores=cores) as (weir,),
     ):
         for name, make in hostile.bodies():
-            print(stalls.line(stalls.measured(weir.server, name, make, requests=_FOR_CPU)), flush=True)
+            print(stalls.line(stalls.measured(weir.server, name, make, requests=_REQUESTS)), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

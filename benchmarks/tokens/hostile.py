@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from random import Random
+from typing import Any
 
 from benchmarks.tokens.prose import Prose
 
 SIZES = (1_000_000, 3_000_000)  # bytes of UTF-8
 MESSAGES = 100_000
+TOOLS = 25_000
+PAIRS = 2_000  # of calls that one message makes
+MEMBERS = 100  # of a schema, each of which is that schema again
 
 _RUNS = {'"a"': "a", "spaces": " ", "newlines": "\n", "one emoji": "\N{GRINNING FACE}"}
 _MIXED = "mixed"
@@ -50,13 +54,36 @@ class Hostile:
             for kind in self._kinds:
                 megabytes = f"{size // 1_000_000} MB"
                 yield f"{megabytes} of {kind}", partial(self._alone, kind, size)
-        yield f"{MESSAGES:,} messages", self._many
+        yield f"{MESSAGES:,} messages", lambda: body([self._word() for _ in range(MESSAGES)])
+        yield f"{PAIRS:,} pairs of calls", self._calls
+        yield f"{TOOLS:,} tools", lambda: body(["?"], tools=[self._tool({}) for _ in range(TOOLS)])
+        yield "a schema that refers to itself", self._circle
 
     def _alone(self, kind: str, size: int) -> bytes:
         return body([self.text(kind, size)])
 
-    def _many(self) -> bytes:
-        return body([f"{self._random.getrandbits(32):x}" for _ in range(MESSAGES)])
+    def _calls(self) -> bytes:
+        """Calls two by two, and what they were answered."""
+        messages: list[dict[str, Any]] = []
+        for _ in range(PAIRS):
+            ids = [self._word(), self._word()]
+            messages.append({"role": "assistant", "tool_calls": [_call(id) for id in ids]})
+            messages += ({"role": "tool", "tool_call_id": id, "content": id} for id in ids)
+        return body([], messages=messages)
+
+    def _circle(self) -> bytes:
+        """Few bytes that would be endless, were they written out."""
+        again = {"$ref": "#/$defs/again"}
+        members = {self._word(): again for _ in range(MEMBERS)}
+        defined = {"$defs": {"again": {"type": "object", "properties": members}}}
+        tool = self._tool({"type": "object", "properties": {"first": again}, **defined})
+        return body(["?"], tools=[tool])
+
+    def _tool(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": self._word(), "parameters": parameters}}
+
+    def _word(self) -> str:
+        return f"{next(self._made)}{self._random.choice(string.ascii_letters)}"
 
     def _run(self, character: str, size: int) -> str:
         return character * (size // len(character.encode()) - next(self._made))
@@ -66,9 +93,12 @@ class Hostile:
         return "".join(self.text(self._random.choice(kinds), _PIECE) for _ in range(size // _PIECE))
 
 
-def body(texts: list[str]) -> bytes:
-    """A request with these messages of a user."""
+def body(texts: list[str], **members: Any) -> bytes:
+    """A request with these messages of a user, and more members."""
     messages = [{"role": "user", "content": text} for text in texts]
-    return json.dumps(
-        {"model": "gpt-4o", "max_tokens": 16, "messages": messages}, ensure_ascii=False
-    ).encode()
+    asked = {"model": "gpt-4o", "max_tokens": 16, "messages": messages} | members
+    return json.dumps(asked, ensure_ascii=False).encode()
+
+
+def _call(id: str) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}

@@ -9,9 +9,10 @@ import pytest
 from benchmarks.machine import Cores
 from benchmarks.servers import ServerError
 from benchmarks.targets import WEIR, targets
+from benchmarks.tokens import hostile as hostile_bodies
 from benchmarks.tokens import stalls
 from benchmarks.tokens.costs import FIRST, SIZES, Cost, Costs, faults, table
-from benchmarks.tokens.hostile import MESSAGES, Hostile, body
+from benchmarks.tokens.hostile import MEMBERS, MESSAGES, PAIRS, Hostile, body
 from benchmarks.tokens.prose import ASSISTANT, TOOLS, TURNS, USER, Prose
 from benchmarks.tokens.stalls import Stall, heading, line
 
@@ -67,10 +68,25 @@ def test_every_hostile_text_is_new_and_about_as_large_as_asked_for(hostile: Host
 
 
 def test_hostile_bodies_are_requests_and_each_has_a_name(hostile: Hostile) -> None:
-    bodies = list(hostile.bodies())
-    assert len({name for name, _ in bodies}) == len(bodies) == 2 * len(hostile.kinds()) + 2
-    question, many = (json.loads(bodies[at][1]()) for at in (0, -1))
-    assert [len(asked["messages"]) for asked in (question, many)] == [1, MESSAGES]
+    bodies = dict(hostile.bodies())
+    assert len(bodies) == 2 * len(hostile.kinds()) + 5
+    asked = {name: json.loads(make()) for name, make in bodies.items() if " MB of " not in name}
+    assert {name: len(one["messages"]) for name, one in asked.items()} == {
+        "a question": 1,
+        "100,000 messages": MESSAGES,
+        "2,000 pairs of calls": 3 * PAIRS,
+        "25,000 tools": 1,
+        "a schema that refers to itself": 1,
+    }
+    assert len(asked["25,000 tools"]["tools"]) == hostile_bodies.TOOLS
+    parameters = asked["a schema that refers to itself"]["tools"][0]["function"]["parameters"]
+    assert len(parameters["$defs"]["again"]["properties"]) == MEMBERS
+
+
+def test_hostile_bodies_are_new_each_time(hostile: Hostile) -> None:
+    for name, make in hostile.bodies():
+        if " MB of " not in name:
+            assert make() != make(), name
 
 
 def test_each_text_is_counted_once_by_either_side_and_what_is_resent_no_more(prose: Prose) -> None:

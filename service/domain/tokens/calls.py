@@ -5,13 +5,15 @@ and what they are answered is one list. The numbers were found from recorded exc
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
+from service.domain.tokens.compact import compact, strings
 from service.domain.tokens.families import Family
 from service.domain.tokens.prompt import Reading
-from service.domain.tokens.tools import compact, named, strings
+from service.domain.tokens.tools import named
 
 _CALL = 3
 _ANSWER = 2
@@ -23,20 +25,19 @@ _EARLY_ANSWER = 3  # to one of several calls
 class Calls:
     """The calls of a conversation, put into `reading` message by message."""
 
-    def __init__(self, messages: list[Any], family: Family, reading: Reading) -> None:
-        self._messages = messages
+    def __init__(self, family: Family, reading: Reading) -> None:
         self._family = family
         self._reading = reading
         self._names: dict[str, str] = {}  # of functions that were called alone, by the ids of the calls
-        self._together: set[str] = set()  # ids of calls of which several were in one message
+        self._listed: set[int] = set()  # the identities of messages that answer one of several calls
 
-    def made(self, message: Mapping[str, Any]) -> None:
-        """What the assistant calls in a message, if it does."""
+    def made(self, message: Mapping[str, Any], behind: Iterable[object]) -> None:
+        """What the assistant calls in a message, if it does, and the messages that stand behind it."""
         early = self._family.early
         called = message.get("tool_calls")
         calls = [call for call in called if isinstance(call, dict)] if isinstance(called, list) else []
         if len(calls) > 1:
-            self._several(calls, early="parallel" in early)
+            self._several(calls, behind, early="parallel" in early)
         elif calls:
             self._one(calls[0], early="tool_calls" in early)
         elif isinstance(message.get("function_call"), dict):
@@ -46,9 +47,10 @@ class Calls:
 
     def answered(self, message: Mapping[str, Any]) -> bool:
         """A message of a tool; whether its content is still to be read, as that of others is."""
-        id, early = _text(message.get("tool_call_id")), self._family.early
-        if id not in self._together:
-            self._answer(self._names.get(id, ""), early="tool_calls" in early)
+        early = self._family.early
+        if id(message) not in self._listed:
+            name = self._names.get(_text(message.get("tool_call_id")), "")
+            self._answer(name, early="tool_calls" in early)
             return True
         if "parallel" in early:
             self._reading.fixed["calls"] += self._family.per_message + _EARLY_ANSWER
@@ -73,16 +75,16 @@ class Calls:
             reading.text("calls", f"functions.{name}")
             reading.render("calls", f"arguments {said}", partial(_compacted, said))
 
-    def _several(self, calls: list[dict[str, Any]], *, early: bool) -> None:
+    def _several(self, calls: list[dict[str, Any]], behind: Iterable[object], *, early: bool) -> None:
         reading = self._reading
-        ids = {_text(call.get("id")) for call in calls}
-        self._together |= ids
+        answers: list[Any] = list(takewhile(_is_answer, behind))
+        self._listed.update(map(id, answers))
         reading.fixed["calls"] += (_EARLY_CALLS if early else _CALLS) + self._family.per_call
         made = [_call(call) for call in calls]
         reading.render("calls", f"calls {compact(made)}", partial(_parallel, made))
         if not early:
-            answers = [_content(message) for message in self._messages if _answers(message, ids)]
-            reading.render("calls", f"answers {compact(answers)}", partial(_listed, answers))
+            said = [_content(answer) for answer in answers]
+            reading.render("calls", f"answers {compact(said)}", partial(_listed, said))
 
 
 def _call(call: dict[str, Any]) -> tuple[str, str]:
@@ -91,12 +93,8 @@ def _call(call: dict[str, Any]) -> tuple[str, str]:
     return _text(function.get("name")), _text(function.get("arguments")) or _text(function.get("input"))
 
 
-def _answers(message: object, ids: set[str]) -> bool:
-    return (
-        isinstance(message, dict)
-        and message.get("role") == "tool"
-        and _text(message.get("tool_call_id")) in ids
-    )
+def _is_answer(message: object) -> bool:
+    return isinstance(message, dict) and message.get("role") == "tool"
 
 
 def _content(message: Mapping[str, Any]) -> str:

@@ -6,10 +6,12 @@ counts that the API reported, in openai-chat-tokens (hmarr) and in recorded exch
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from service.domain.tokens import media, tools
 from service.domain.tokens.calls import Calls
+from service.domain.tokens.compact import compact, strings
 from service.domain.tokens.families import Family
 from service.domain.tokens.prompt import Reading
 
@@ -19,6 +21,7 @@ _CHOICE_FUNCTION = 4
 _FORMAT = 6  # of an answer, which has a message of its own, or is joined to one as tools are
 _FORMAT_BESIDE_TOOLS = -1
 
+_BEFORE = frozenset({"functions", "tools", "response_format"})
 _SYSTEM = ("system", "developer")
 _ROLES = ("user", "assistant", "system", "developer")  # each is a token in either encoding
 _TEXTS = ("text", "refusal")
@@ -37,17 +40,19 @@ def read(document: Mapping[str, Any], family: Family) -> Reading:
         system = next((message for message in messages if _is_system(message)), None)
         reading.fixed["tools"] += family.joined if system else 0
     reader = _Reader(messages, family, reading)
-    for message in messages:
-        reader.message(message, end="\n" if message is system else "")
+    for place, message in enumerate(messages):
+        reader.message(place, message, end="\n" if message is system else "")
     return reading
 
 
 def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) -> bool:
     """What stands before the conversation: tools and the format of the answer; whether there is any."""
+    if _BEFORE.isdisjoint(document):
+        return False
     functions, modern = _list(document.get("functions")), _list(document.get("tools"))
     if definitions := functions + modern:
         early = ("tools" if modern else "functions") in family.early
-        source = f"{'early' if early else 'tools'} {tools.compact(definitions)}"
+        source = f"{'early' if early else 'tools'} {compact(definitions)}"
         custom = sum(not tools.is_function(tool) for tool in definitions)
         reading.guessed |= custom > 0
         reading.fixed["tools"] += family.tools + custom * family.custom
@@ -61,7 +66,7 @@ def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) 
         name = wanted.get("name")
         reading.fixed["format"] += _FORMAT_BESIDE_TOOLS if definitions else _FORMAT
         reading.text("format", name)
-        reading.render("format", f"format {tools.compact(wanted)}", partial(tools.answer_format, wanted))
+        reading.render("format", f"format {compact(wanted)}", partial(tools.answer_format, wanted))
     return bool(definitions) or isinstance(wanted, dict)
 
 
@@ -78,22 +83,22 @@ class _Reader:
     """Puts messages into a reading."""
 
     def __init__(self, messages: list[Any], family: Family, reading: Reading) -> None:
+        self._messages = messages
         self._family = family
         self._reading = reading
-        self._calls = Calls(messages, family, reading)
-        self._around = dict.fromkeys(_ROLES, family.per_message + 1)  # a message without its text
-        self._around["assistant"] += family.per_answer
+        self._calls = Calls(family, reading)
 
-    def message(self, message: object, *, end: str) -> None:
+    def message(self, place: int, message: object, *, end: str) -> None:
         """A message; `end` is what parts a system message from the definitions that stand behind it."""
         reading = self._reading
         if not isinstance(message, dict):
             reading.fixed["framing"] += self._family.per_message
-            reading.text("other", tools.compact(message))
+            reading.text("other", compact(message))
             return
         role, content = message.get("role"), message.get("content")
         if len(message) == 2 and isinstance(content, str) and role in _ROLES:  # as nearly all are
-            reading.fixed["framing"] += self._around[role]
+            more = self._family.per_answer if role == "assistant" else 0
+            reading.fixed["framing"] += self._family.per_message + 1 + more
             reading.texts.append(("text", content + end if end else content))
             return
         if role == "tool":
@@ -105,7 +110,7 @@ class _Reader:
             self._framing(role, message.get("name"))
         self._content(content, end)
         if role == "assistant":
-            self._calls.made(message)
+            self._calls.made(message, islice(self._messages, place + 1, None))
         if len(message) > 2 or content is None:
             self._more(message)
 
@@ -131,7 +136,7 @@ class _Reader:
         elif isinstance(content, str):
             self._reading.text("text", content + end)
         elif content is not None:
-            self._reading.text("other", tools.compact(content))
+            self._reading.text("other", compact(content))
 
     def _parts(self, parts: list[Any], end: str) -> None:
         """Parts of text that follow each other are one text."""
@@ -156,7 +161,7 @@ class _Reader:
             reading.guessed |= not exact
         else:
             reading.guessed = True
-            for text in tools.strings(part) if isinstance(part, dict) else (tools.compact(part),):
+            for text in strings(part) if isinstance(part, dict) else (compact(part),):
                 reading.text("other", text)
 
 

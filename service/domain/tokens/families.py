@@ -76,12 +76,12 @@ FACTS = (
     Fact("gpt-3.5-turbo-0301", {"per_message": 4, "per_name": -1}, f"{_COOKBOOK}, first edition"),
     Fact("gpt-3.5-turbo", {"early": frozenset({"functions", "function_call", "parallel"})}, _HMARR),
     Fact(
-        "gpt-3.5-turbo-0613 gpt-3.5-turbo-16k*",
+        "gpt-3.5-turbo-0613 gpt-3.5-turbo-16k* gpt-4-0613",
         {"early": frozenset({"functions", "function_call", "tools", "tool_calls", "parallel"})},
-        "dd-trace-py, recorded exchanges of gpt-3.5-turbo-0613",
+        "dd-trace-py and req_llm, recorded exchanges of both snapshots of June 2023",
     ),
     Fact(
-        "gpt-4 gpt-4-0314 gpt-4-0613 gpt-4-32k*",
+        "gpt-4 gpt-4-0314 gpt-4-32k*",
         {"early": frozenset({"function_call", "tool_calls", "parallel"})},
         "forestwanglin/openai-java, issue 5: 35 tokens",
     ),

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from service.domain.tokens.counters import Counter
-from service.domain.tokens.memory import Key, key_of
+from service.domain.tokens.memory import SHORTEST, Key, key_of
 from service.domain.tokens.work import Work, bound
 
 # What a prompt is made of.
@@ -22,6 +23,8 @@ PARTS = (
     "other",  # members that only some models know
     "margin",  # what the operator adds
 )
+
+_SOON = 8_192  # characters of a source that is rendered at once, so that it is known how long that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,7 @@ class Reading:
         return sum(self.fixed.values()) + texts + sum(bound(one.render()) for _, one in self.rendered)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """Tokens by part, and in all; `exact` where all were counted, and nothing bounded or guessed."""
 
     parts: Mapping[str, int]
@@ -76,7 +78,8 @@ class Prompt:
 class Tally:
     """A count that has begun: what is remembered is counted, `remaining` characters are not.
 
-    `finish` may be called once, in whatever thread. `margin` is in per cent.
+    `finish` may be called once, in whatever thread. `margin` is in per cent. Of what is rendered then,
+    `remaining` has the characters of the source, which are more than _SOON.
     """
 
     __slots__ = ("_counter", "_guessed", "_margin", "_parts", "_rendered", "_texts", "remaining", "work")
@@ -86,15 +89,16 @@ class Tally:
         self._margin = margin
         self._guessed = reading.guessed
         self._parts = reading.fixed
-        self._texts: list[tuple[str, str]] = []
+        self._texts: list[tuple[str, str, Key | None]] = []
         self._rendered: list[tuple[str, Rendered]] = []
         self.work = work
         self.remaining = 0
         known, fixed = counter.known, reading.fixed
         for part, text in reading.texts:
-            tokens = known(key_of(text))
+            key = key_of(text)
+            tokens = known(key)
             if tokens is None:
-                self._texts.append((part, text))
+                self._texts.append((part, text, key if len(text) >= SHORTEST else None))
                 self.remaining += len(text)
             else:
                 fixed[part] += tokens
@@ -102,8 +106,9 @@ class Tally:
         for part, one in reading.rendered:
             tokens = known(one.key())
             if tokens is None:
+                one, size = _soon(one)
                 self._rendered.append((part, one))
-                self.remaining += len(one.source)
+                self.remaining += size
             else:
                 fixed[part] += tokens
                 work.cached += len(one.source)
@@ -111,8 +116,8 @@ class Tally:
     def finish(self) -> Prompt:
         """Count what remains."""
         parts, count, work = self._parts, self._counter.count, self.work
-        for part, text in self._texts:
-            parts[part] += count(text, work)
+        for part, text, key in self._texts:
+            parts[part] += count(text, work, key)
         for part, one in self._rendered:
             parts[part] += count(one.render(), work, one.key())
         tokens = sum(parts.values())
@@ -121,3 +126,11 @@ class Tally:
             tokens += parts["margin"]
         guessed = self._guessed or work.bounded or self._margin or not self._counter.exact
         return Prompt(parts, tokens, exact=not guessed)
+
+
+def _soon(one: Rendered) -> tuple[Rendered, int]:
+    """What is to be rendered, rendered already if its source is short; and how many characters it has."""
+    if len(one.source) > _SOON:
+        return one, len(one.source)
+    text = one.render()
+    return Rendered(one.source, lambda: text), max(len(text), len(one.source))

@@ -32,7 +32,8 @@ WRONG = {
     "community-538914-5": -1,
     "pai-o1mini": -7,  # retired, and never seen again
     "crew-default-null-35": -2,  # a default of null
-    "crew-array-of-objects-4o": 1,  # a type that is a list, with a description
+    "crew-azure-so-3": -4,  # the assistant's text where a format is wanted
+    "req-gpt4-0613-obj": 2,  # naming the tool costs 7, where it costs 9 everywhere else
 }
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.tokens import tools
+from service.domain.tokens.compact import compact
 
 WEATHER = {
     "name": "get_current_weather",
@@ -87,6 +88,10 @@ SAID = {"type": "object", "properties": {"b": {"description": "B"}}}
         ({"type": "array", "items": PLAIN}, "{ b?: number }[]"),
         ({"type": "array", "items": SAID}, "Array<\n{\n// B\nb?: any,\n}\n>"),
         ({"type": "array", "items": {"type": "string", "title": "T"}}, "Array<\n// T\nstring\n>"),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "object"),
+        ({**PLAIN, "additionalProperties": True}, "{ b?: number, [key: string]: any }"),
+        ({**PLAIN, "additionalProperties": PLAIN}, "{ b?: number, [key: string]: { b?: number } }"),
+        ({**PLAIN, "additionalProperties": False}, "{ b?: number }"),
         ({"anyOf": [{"type": "string", "title": "T"}, {"type": "null"}]}, "\n | // T\nstring\n | null\n"),
     ],
 )
@@ -111,6 +116,12 @@ def rendered(parameters: object, *, early: bool = False) -> str:
 def test_an_object_of_which_nothing_is_said_takes_one_line() -> None:
     assert rendered({"properties": {"a": {"type": "string"}, "b": PLAIN}}) == (
         "{ a?: string, b?: { b?: number } }"
+    )
+
+
+def test_limits_are_said_behind_a_member() -> None:
+    assert rendered({"properties": {"a": {"type": "integer", "minimum": 1, "default": 2}}}) == (
+        "{\na?: number, // default: 2 // @minimum: 1\n}"
     )
 
 
@@ -144,10 +155,18 @@ def test_a_schema_deeper_than_sense_comes_out_as_compact_json() -> None:
 
 
 def test_a_schema_wider_than_sense_comes_out_as_compact_json() -> None:
-    members = {f"m{serial}": {"type": "string"} for serial in range(10_002)}
+    members = {f"m{serial}": {"type": "string"} for serial in range(20_002)}
     text = rendered({"properties": members})
     assert "m400?: string," in text
-    assert 'm10001?: {"type":"string"} }' in text
+    assert 'm20001?: {"type":"string"} }' in text
+
+
+def test_what_refers_to_itself_is_not_shown_within_itself() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "value": {"type": "string"}}}
+    parameters = {"properties": {"head": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
+    assert rendered(parameters) == "{ head?: { next?: any, value?: string } }"
+    tree = {"type": "object", "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}}
+    assert rendered(tree) == "{ left?: { left?: any, right?: any }, right?: { left?: any, right?: any } }"
 
 
 def test_references_that_multiply_have_an_end() -> None:
@@ -161,17 +180,18 @@ def test_references_that_multiply_have_an_end() -> None:
 
 
 def test_a_value_too_deep_for_json_is_its_strings() -> None:
-    assert tools.compact(nested(100_000, "leaf")).startswith("leaf array items")
+    assert compact(nested(100_000, "leaf")).startswith("leaf array items")
 
 
 def test_a_format_reads_as_its_name_its_description_and_what_is_left_of_its_schema() -> None:
     inner = {"type": "object", "properties": {"required": {"type": "string"}}, "required": ["required"]}
-    schema = {"properties": {"a": inner}, "required": ["a"], "additionalProperties": False}
+    inner |= {"maxItems": 1, "default": "é"}
+    schema = {"title": "é", "properties": {"a": inner}, "required": ["a"], "additionalProperties": False}
     assert tools.answer_format(
         {"name": "thing", "description": "A thing", "schema": schema, "strict": True}
     ) == (
         "# Response Formats\n\n## thing\n\n// A thing\n"
-        '{"properties":{"a":{"type":"object","properties":{"required":{"type":"string"}}}}}'
+        '{"title":"\\u00e9","properties":{"a":{"type":"object","properties":{"required":{"type":"string"}}}}}'
     )
 
 

@@ -119,7 +119,10 @@ def build(
     keyring, key = _keyring(settings, api, digest, logs)
     upstream = Upstream(api.upstream, connections=settings.upstream_connections)
     reckoner = Reckoner(tokenizer, threads.run)
-    parts = Parts(api, request_flow, response_flow, keyring, upstream, key, reckoner, metrics, logs, worker)
+    parts = Parts(
+        *(api, request_flow, response_flow, keyring, upstream, key),
+        *(threads, reckoner, metrics, logs, worker),
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:

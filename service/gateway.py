@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from service.adapters.keyring import Keyring, allows
 from service.adapters.logs import Logs
 from service.adapters.metrics import Metrics
+from service.adapters.threads import Threads
 from service.adapters.upstream import Unsent, Upstream, forwarded, returned
 from service.domain import chat
 from service.domain.api import Api
@@ -73,6 +74,7 @@ class Parts:
     keyring: Keyring
     upstream: Upstream
     upstream_key: str | None  # put upstream instead of the caller's own
+    threads: Threads
     reckoner: Reckoner
     metrics: Metrics
     logs: Logs
@@ -138,7 +140,8 @@ class Gateway:
         if not self._route.is_chat:
             return
         chat.refuse_other_media(exchange.headers)
-        exchange.chat = chat.parse(exchange.body)
+        body = exchange.body
+        exchange.chat = await self._parts.threads.read(lambda: chat.parse(body), len(body))
         model = exchange.chat.model
         if exchange.credential and not allows(exchange.credential, model):
             raise Forbidden(

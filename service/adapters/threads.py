@@ -8,6 +8,7 @@ from itertools import count
 from typing import TypeVar
 
 INLINE = 8_192  # characters that are counted faster than a thread hears of them
+LOOK = 65_536  # bytes that are read, checked or looked up so
 PATIENCE = 1_024  # characters by which each that waits becomes smaller when another one comes
 
 T = TypeVar("T")
@@ -47,6 +48,10 @@ class Threads:
             raise
         running.add_done_callback(self._over)
         return await asyncio.shield(running)
+
+    async def read(self, work: Callable[[], T], size: int) -> T:
+        """The same for work that only reads `size` bytes, of which more may be read here and now: LOOK."""
+        return work() if size <= LOOK else await self.run(work, size)
 
     def close(self) -> None:
         """Begin nothing more; what runs comes to its end alone."""

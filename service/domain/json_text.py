@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 MAX_DEPTH = 64
 
+_CONTAINERS = (dict, list)
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _VALUE = json.JSONDecoder()
 
@@ -59,16 +61,11 @@ def _no_constant(name: str) -> Any:
 
 def _depth(value: Any) -> int:
     """How deep containers nest; stops one past MAX_DEPTH."""
-    level, depth = [value], 0
+    level, depth = [value] if isinstance(value, _CONTAINERS) else [], 0
     while level and depth <= MAX_DEPTH:
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        depth += any(isinstance(item, dict | list) for item in level)
-        level = below
+        items = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for within in items for item in within if isinstance(item, _CONTAINERS)]
+        depth += 1
     return depth
 
 

@@ -2,12 +2,14 @@
 
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from service.adapters.threads import Threads
 from service.domain.address import Proxies
 from service.domain.api import Api, Step
 from service.domain.exchange import Exchange
@@ -30,7 +32,7 @@ class Tools:
     """What a step may need: the definition it is part of, and the adapters.
 
     `digest` turns a secret or a name into what may be stored and logged. `proxies` are those that are
-    trusted to say where a request comes from. `threads` count what is long.
+    trusted to say where a request comes from. `threads` do what takes long.
     """
 
     api: Api
@@ -40,7 +42,7 @@ class Tools:
     metrics: Any
     digest: Callable[[str], str]
     proxies: Proxies = Proxies()  # noqa: RUF009 - it is frozen
-    threads: Any = None
+    threads: Threads = field(default_factory=partial(Threads, 1))
 
 
 def options() -> dict[str, type[BaseModel]]:

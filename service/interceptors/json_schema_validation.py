@@ -1,6 +1,7 @@
 """json-schema-validation: refuses a chat request that the definition's own schema does not accept."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import fastjsonschema
@@ -27,6 +28,7 @@ class JsonSchemaValidation:
 
     def __init__(self, options: Options, tools: Tools) -> None:
         self._status = options.status
+        self._threads = tools.threads
         schema = tools.api.request_schema
         root = {key: value for key, value in schema.items() if key != "components"}
         self._validator = Cutter(schema, _judge).validator(root)
@@ -35,7 +37,8 @@ class JsonSchemaValidation:
         """Refuse what the schema does not accept, with the path of the first misfit as `param`."""
         if exchange.chat is None:
             return
-        if refusal := self._validator.check(exchange.chat.document):
+        check = partial(self._validator.check, exchange.chat.document)
+        if refusal := await self._threads.read(check, len(exchange.body)):
             refusal.status = self._status
             raise refusal
 

@@ -19,8 +19,6 @@ from service.domain.tokens.prompt import Prompt, Tally
 from service.domain.usage import NOTHING, Estimate, Usage
 from service.interceptors import Tools
 
-LOOK = 65_536  # bytes of a body that is read, and looked up in what was counted before, where one stands
-
 
 class RateLimitAiTokens:
     """Reserves on the request; at the end of the exchange, however it ends, settles."""
@@ -60,7 +58,7 @@ class RateLimitAiTokens:
     async def _prompt(self, exchange: Exchange, chat: Chat) -> int:
         """The prompt's tokens. What was counted before is looked up, and what is long is for threads."""
         read, size = partial(self._tokenizer.tally, chat.document, chat.model), len(exchange.body)
-        tally: Tally = read() if size <= LOOK else await self._threads.run(read, size)
+        tally: Tally = await self._threads.read(read, size)
         prompt: Prompt = await self._threads.run(tally.finish, tally.remaining)
         self._metrics.counted(tally.work)
         if not prompt.exact:

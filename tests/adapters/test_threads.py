@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.adapters.threads import INLINE, PATIENCE, Threads
+from service.adapters.threads import INLINE, LOOK, PATIENCE, Threads
 
 LONG = INLINE + 1
 PROMPT = 10.0  # s; nothing here takes so long, unless it is broken
@@ -187,3 +187,11 @@ async def test_when_closed_nothing_more_begins_and_who_waits_is_told(desk: Desk)
         with pytest.raises(RuntimeError):
             await task
     assert desk.begun == ["running"]
+
+
+async def test_what_is_only_read_may_be_longer_before_a_thread_reads_it() -> None:
+    threads = Threads(1)
+    here = threading.get_ident()
+    assert await threads.read(threading.get_ident, LOOK) == here
+    assert await threads.read(threading.get_ident, LOOK + 1) != here
+    threads.close()

@@ -56,15 +56,30 @@ def test_what_remains_is_what_nobody_remembers(exact: Exact) -> None:
     assert again.finish().tokens == 12
 
 
-def test_nothing_is_rendered_before_the_end_and_nothing_that_is_remembered(exact: Exact) -> None:
+@pytest.mark.parametrize("source", ["a source", "a long source" * 1_000], ids=["short", "long"])
+def test_nothing_is_rendered_twice_nor_once_it_is_remembered(exact: Exact, source: str) -> None:
     render = Renderer(TEXT)
-    first = tally(reading(rendered={"a source": render}), exact)
-    assert render.calls == 0
+    first = tally(reading(rendered={source: render}), exact)
     assert first.finish().parts["tools"] == 5
-    again = tally(reading(rendered={"a source": render}), exact)
+    assert render.calls == 1
+    again = tally(reading(rendered={source: render}), exact)
     assert again.remaining == 0
     assert again.finish().parts["tools"] == 5
     assert render.calls == 1
+
+
+def test_what_is_rendered_from_little_is_rendered_at_once_so_that_it_is_known_how_much_remains(
+    exact: Exact,
+) -> None:
+    little = tally(reading(rendered={"a source": Renderer(TEXT * 100)}), exact)
+    assert little.remaining == len(TEXT) * 100
+    assert little.finish().tokens == 500
+
+
+def test_what_is_rendered_from_much_is_left_to_a_thread(exact: Exact) -> None:
+    render, source = Renderer(TEXT), "a long source" * 1_000
+    much = tally(reading(rendered={source: render}), exact)
+    assert (render.calls, much.remaining) == (0, len(source))
 
 
 def test_a_text_that_says_what_a_source_says_is_another(exact: Exact) -> None:

@@ -39,10 +39,27 @@ def read(document: Mapping[str, Any], family: Family) -> Reading:
     if _definitions(document, family, reading):
         system = next((message for message in messages if _is_system(message)), None)
         reading.fixed["tools"] += family.joined if system else 0
-    reader = _Reader(messages, family, reading)
-    for place, message in enumerate(messages):
-        reader.message(place, message, end="\n" if message is system else "")
+    if unusual := _plain(messages, system, family, reading):
+        reader = _Reader(messages, family, reading)
+        for place in unusual:
+            reader.message(place, messages[place], end="\n" if messages[place] is system else "")
     return reading
+
+
+def _plain(messages: list[Any], system: object, family: Family, reading: Reading) -> list[int]:
+    """Messages of a role and a text, as nearly all are; and the places of those that are others."""
+    framing, texts, unusual = 0, reading.texts, []
+    for place, message in enumerate(messages):
+        if isinstance(message, dict) and len(message) == 2 and message is not system:
+            role, content = message.get("role"), message.get("content")
+            if isinstance(content, str) and role in _ROLES:
+                framing += family.per_message + 1 + (family.per_answer if role == "assistant" else 0)
+                if content:
+                    texts.append(("text", content))
+                continue
+        unusual.append(place)
+    reading.fixed["framing"] += framing
+    return unusual
 
 
 def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) -> bool:
@@ -80,7 +97,7 @@ def _choice(choice: object, named: int, reading: Reading) -> None:
 
 
 class _Reader:
-    """Puts messages into a reading."""
+    """Puts messages into a reading, of whatever they consist."""
 
     def __init__(self, messages: list[Any], family: Family, reading: Reading) -> None:
         self._messages = messages
@@ -96,11 +113,6 @@ class _Reader:
             reading.text("other", compact(message))
             return
         role, content = message.get("role"), message.get("content")
-        if len(message) == 2 and isinstance(content, str) and role in _ROLES:  # as nearly all are
-            more = self._family.per_answer if role == "assistant" else 0
-            reading.fixed["framing"] += self._family.per_message + 1 + more
-            reading.texts.append(("text", content + end if end else content))
-            return
         if role == "tool":
             if not self._calls.answered(message):
                 return

@@ -36,29 +36,25 @@ class Exact:
     def count(self, text: str, work: Work, key: Key | None = None) -> int:
         """As remembered, or counted piece by piece; what the budget does not reach is taken at its bound."""
         length = len(text)
-        if key is None:
-            if length < SHORTEST:
-                return self._counted(text, work) if text else 0
+        if not length:
+            return 0
+        if key is None and length >= SHORTEST:
             key = key_of(text)
-        tokens = self.known(key)
-        if tokens is not None:
+        remembered = self.known(key) if key else None
+        if remembered is not None:
             work.cached += length
-            return tokens
-        bounded = work.bounded
-        if length <= LONGEST:
-            tokens = self._counted(text, work)
-        else:
-            tokens = sum(self._counted(piece, work) for piece in pieces(text))
-        if work.bounded == bounded:
+            return remembered
+        tokens, bounded = 0, work.bounded
+        for piece in (text,) if length <= LONGEST else pieces(text):
+            if work.may_count():
+                work.counted += len(piece)
+                tokens += len(self._encode(piece))
+            else:
+                work.bounded += len(piece)
+                tokens += bound(piece)
+        if key and work.bounded == bounded:
             self._memory.put(key, tokens)
         return tokens
-
-    def _counted(self, piece: str, work: Work) -> int:
-        if not work.may_count():
-            work.bounded += len(piece)
-            return bound(piece)
-        work.counted += len(piece)
-        return len(self._encode(piece))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class Tally:
             parts["margin"] = -(-tokens * self._margin // 100)
             tokens += parts["margin"]
         guessed = self._guessed or work.bounded or self._margin or not self._counter.exact
-        return Prompt(parts, tokens, exact=not guessed)
+        return Prompt(parts, tokens, not guessed)
 
 
 def _soon(one: Rendered) -> tuple[Rendered, int]:

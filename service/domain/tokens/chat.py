@@ -6,7 +6,6 @@ counts that the API reported, in openai-chat-tokens (hmarr) and in recorded exch
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from service.domain.tokens import media, tools
@@ -122,7 +121,8 @@ class _Reader:
             self._framing(role, message.get("name"))
         self._content(content, end)
         if role == "assistant":
-            self._calls.made(message, islice(self._messages, place + 1, None))
+            behind = (self._messages[at] for at in range(place + 1, len(self._messages)))
+            self._calls.made(message, behind)
         if len(message) > 2 or content is None:
             self._more(message)
 

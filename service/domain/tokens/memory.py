@@ -8,8 +8,8 @@ Key = tuple[int, int]
 def key_of(text: str) -> Key:
     """A text's digest and its length.
 
-    The digest is Python's own: SipHash, 64 bits, with a secret of this process. So nobody can make two texts
-    that count as one, and no text is kept. Of two texts of one length, one in 2^64 is taken for the other.
+    The digest is Python's own: SipHash, 64 bits, with a secret of this process (unless PYTHONHASHSEED gives it
+    away). So nobody can make two texts that count as one, and no text is kept. Of two texts of one length, one in 2^64 is taken for the other.
     """
     return hash(text), len(text)
 
@@ -19,7 +19,7 @@ class Memory:
 
     There are two generations. What is new or found goes into the young one; when that is full it becomes the
     old one, which is forgotten. Several threads may use it: at worst one of them counts again.
-    An entry takes about 190 bytes.
+    An entry takes about 160 bytes.
     """
 
     def __init__(self, size: int = 16_384) -> None:

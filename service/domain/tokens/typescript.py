@@ -15,6 +15,7 @@ _SIZE = 16  # characters of a definition that allow for a node
 _NODE = 64  # characters of a text that weigh as much as a node
 _NODES = 1_000  # that every definition may have, because references repeat what they lead to
 _MOST_NODES = 20_000
+_KINDS = 7  # of values in JSON Schema
 _LIMITS = ("minimum", "maximum")
 _NAMES = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean", "null": "null"}
 
@@ -63,6 +64,7 @@ class _Rendering:
     def _type(self, schema: object, depth: int) -> str:
         """A type; what refers to itself is not shown within itself."""
         reference = schema.get("$ref") if isinstance(schema, dict) else None
+        self._nodes -= 1
         if not isinstance(reference, str):
             return self._direct(schema, depth)
         if reference in self._open:
@@ -73,7 +75,7 @@ class _Rendering:
         return shown
 
     def _direct(self, schema: object, depth: int) -> str:
-        self._nodes -= 1
+        self._nodes -= _elements(schema) // _SIZE
         if depth > _DEEPEST or self._nodes < 0:
             return self._as_it_is(schema)
         if not isinstance(schema, dict):
@@ -83,7 +85,8 @@ class _Rendering:
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list):
                 return self._union(schema[key], depth)
-        kinds = list(dict.fromkeys(_texts(schema.get("type")))) or ["object"] * bool(_members(schema))
+        kinds = list(dict.fromkeys(_texts(schema.get("type"))))[:_KINDS]
+        kinds = kinds or ["object"] * bool(_members(schema))
         if len(kinds) > 1:
             return self._union([{**schema, "type": kind} for kind in kinds], depth).removesuffix("\n")
         return self._kind(kinds[0], schema, depth) if kinds else "any"
@@ -179,10 +182,17 @@ class _Rendering:
             if self._nodes < 0:
                 break
             found = self._root
-            for step in schema["$ref"].removeprefix("#").split("/")[1:]:
+            for step in self._weighed(schema["$ref"]).removeprefix("#").split("/")[1:]:
                 found = found.get(step) if isinstance(found, dict) else None
             schema = found
         return None
+
+
+def _elements(schema: object) -> int:
+    """What an object and the lists in it have, all of which is looked through wherever it comes."""
+    if not isinstance(schema, dict):
+        return 0
+    return len(schema) + sum(len(value) for value in schema.values() if isinstance(value, list))
 
 
 def _members(schema: dict[str, Any]) -> Mapping[str, Any]:

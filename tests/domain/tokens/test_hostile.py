@@ -194,11 +194,28 @@ def _circle(size: int) -> dict[str, Any]:
     return _tool({"properties": {"a": {"$ref": "#/$defs/d"}}, "$defs": {"d": wide}})
 
 
+def _rings(size: int) -> dict[str, Any]:
+    """Many definitions, each of which refers to all others."""
+    numbers = range(int((size / 28) ** 0.5))
+    members = {f"a{number}": {"$ref": f"#/$defs/d{number}"} for number in numbers}
+    return _tool(
+        {"properties": members, "$defs": {f"d{number}": {"properties": members} for number in numbers}}
+    )
+
+
 def _nested(depth: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(depth):
         schema = {"type": "object", "properties": {"a": schema}}
     return schema
+
+
+def _kinds(size: int) -> dict[str, Any]:
+    return {"type": [f"t{serial}" for serial in range(size // 10)]}
+
+
+def _wide(size: int) -> dict[str, Any]:
+    return {f"k{serial}": 0 for serial in range(size // 12)}
 
 
 def _calls(size: int) -> dict[str, Any]:
@@ -214,6 +231,7 @@ BOMBS: dict[str, Callable[[int], dict[str, Any]]] = {
     "a circle": _circle,
     "a circle of one": lambda size: _repeated({"$ref": "#/$defs/d"}, size // 30),
     "twice the next": _doubled,
+    "all to all": _rings,
     "an enum": lambda size: _repeated({"enum": ["x" * (size // 2)]}, size // 60),
     "an enum of many": lambda size: _repeated({"enum": ["x"] * (size // 8)}, size // 60),
     "a default": lambda size: _repeated({"default": ["x" * (size // 2)]}, size // 60),
@@ -222,6 +240,14 @@ BOMBS: dict[str, Callable[[int], dict[str, Any]]] = {
         {"properties": {f"a{serial}": _nested(28) for serial in range(size // 1_200)}}
     ),
     "a name": lambda size: _tool({"properties": {"\x01\x7f\u2028🌊" * (size // 20): {"type": "string"}}}),
+    "a path": lambda size: _repeated({"$ref": "#/" + "/" * (size // 2)}, size // 60),
+    "required ones": lambda size: _repeated(
+        {"required": ["a"] * (size // 8), "properties": {"a": 0}}, size // 60
+    ),
+    "kinds": lambda size: _tool(
+        {"properties": {"a": _kinds(size // 2) | {"description": "x" * (size // 2)}}}
+    ),
+    "kinds of something wide": lambda size: _repeated(_wide(size // 2) | _kinds(20), size // 60),
     "choices": lambda size: _tool({"properties": {"a": {"anyOf": [{} for _ in range(size // 4)]}}}),
     "many tools": lambda size: {"messages": [], "tools": _tool({})["tools"] * (size // 90)},
     "one huge enum": lambda size: _tool({"properties": {"a": {"enum": list(range(size // 7))}}}),

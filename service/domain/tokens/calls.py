@@ -10,10 +10,11 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from service.domain.tokens.compact import compact, strings
+from service.domain.tokens.compact import compact
 from service.domain.tokens.families import Family
+from service.domain.tokens.parts import text_of
 from service.domain.tokens.prompt import Reading
-from service.domain.tokens.tools import named
+from service.domain.tokens.tools import LONGEST, named
 
 _CALL = 3
 _ANSWER = 2
@@ -34,16 +35,15 @@ class Calls:
     def made(self, message: Mapping[str, Any], behind: Iterable[object]) -> None:
         """What the assistant calls in a message, if it does, and the messages that stand behind it."""
         early = self._family.early
-        called = message.get("tool_calls")
-        calls = [call for call in called if isinstance(call, dict)] if isinstance(called, list) else []
-        if len(calls) > 1:
+        calls, call = message.get("tool_calls"), message.get("function_call")
+        if not calls and call is None:
+            self._reading.fixed["framing"] += self._family.per_answer
+        elif isinstance(calls, list) and len(calls) > 1:
             self._several(calls, behind, early="parallel" in early)
         elif calls:
-            self._one(calls[0], early="tool_calls" in early)
-        elif isinstance(message.get("function_call"), dict):
-            self._one(message["function_call"], early="function_call" in early)
-        else:
-            self._reading.fixed["framing"] += self._family.per_answer
+            self._one(calls[0] if isinstance(calls, list) else calls, early="tool_calls" in early)
+        if call is not None:
+            self._one(call, early="function_call" in early)
 
     def answered(self, message: Mapping[str, Any]) -> bool:
         """A message of a tool; whether its content is still to be read, as that of others is."""
@@ -64,9 +64,10 @@ class Calls:
         self._reading.fixed["calls"] += self._family.per_message + (0 if early else _ANSWER)
         self._reading.text("calls", name)
 
-    def _one(self, call: dict[str, Any], *, early: bool) -> None:
+    def _one(self, call: object, *, early: bool) -> None:
         reading, (name, said) = self._reading, _call(call)
-        self._names[_text(call.get("id"))] = name
+        if isinstance(call, dict):
+            self._names[_text(call.get("id"))] = name
         reading.fixed["calls"] += _CALL + self._family.per_call
         if early:
             reading.text("calls", name)
@@ -75,7 +76,7 @@ class Calls:
             reading.text("calls", f"functions.{name}")
             reading.render("calls", f"arguments {said}", partial(_compacted, said))
 
-    def _several(self, calls: list[dict[str, Any]], behind: Iterable[object], *, early: bool) -> None:
+    def _several(self, calls: list[Any], behind: Iterable[object], *, early: bool) -> None:
         reading = self._reading
         answers: list[Any] = list(takewhile(_is_answer, behind))
         self._listed.update(map(id, answers))
@@ -87,10 +88,13 @@ class Calls:
             reading.render("calls", f"answers {compact(said)}", partial(_listed, said))
 
 
-def _call(call: dict[str, Any]) -> tuple[str, str]:
+def _call(call: object) -> tuple[str, str]:
     """The name of what is called, and what it is told: a function's arguments or a custom tool's input."""
-    function = named(call)
-    return _text(function.get("name")), _text(function.get("arguments")) or _text(function.get("input"))
+    function = named(call) if isinstance(call, dict) else {}
+    name, said = _text(function.get("name")), function.get("arguments") or function.get("input")
+    if said is None and not name:
+        return "", compact(call)
+    return name, said if isinstance(said, str) else "" if said is None else compact(said)
 
 
 def _is_answer(message: object) -> bool:
@@ -98,10 +102,11 @@ def _is_answer(message: object) -> bool:
 
 
 def _content(message: Mapping[str, Any]) -> str:
+    """What a message says in text; its other parts are counted as those of others are."""
     content = message.get("content")
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else " ".join(strings(content))
+        return "".join(filter(None, map(text_of, content)))
+    return content if isinstance(content, str) else ""
 
 
 def _parallel(calls: list[tuple[str, str]]) -> str:
@@ -111,22 +116,21 @@ def _parallel(calls: list[tuple[str, str]]) -> str:
 
 def _listed(answers: list[str]) -> str:
     """The answers as one list, with spaces and without characters beyond ASCII."""
-    values = [_value(answer) for answer in answers]
-    try:
-        return json.dumps(values)
-    except (RecursionError, ValueError):
-        return " ".join(strings(values))
+    return json.dumps([_value(answer) for answer in answers])
 
 
 def _compacted(said: str) -> str:
     value = _value(said)
-    return said if isinstance(value, str) else compact(value)
+    return value if isinstance(value, str) else compact(value)
 
 
 def _value(text: str) -> object:
-    """What the text says as JSON, or else the text."""
+    """What the text says as JSON; or else the text, also where much of it would be lost."""
+    if len(text) > LONGEST:
+        return text
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return value if 2 * len(json.dumps(value)) > len(text) else text
     except (RecursionError, ValueError):
         return text
 

@@ -12,6 +12,7 @@ from service.domain.tokens import media, tools
 from service.domain.tokens.calls import Calls
 from service.domain.tokens.compact import compact, strings
 from service.domain.tokens.families import Family
+from service.domain.tokens.parts import read_content, read_others
 from service.domain.tokens.prompt import Reading
 
 _CHOICE_NONE = 1
@@ -23,10 +24,9 @@ _FORMAT_BESIDE_TOOLS = -1
 _BEFORE = frozenset({"functions", "tools", "response_format"})
 _SYSTEM = ("system", "developer")
 _ROLES = ("user", "assistant", "system", "developer")  # each is a token in either encoding
-_TEXTS = ("text", "refusal")
-_KNOWN = frozenset(
-    {"role", "content", "name", "tool_calls", "function_call", "tool_call_id", "audio"}  # ids cost nothing
-)
+# Members that are read, or are ids, which cost nothing.
+_SAID = frozenset({"role", "content", "name", "tool_call_id", "audio"})
+_SAID_BY_ASSISTANT = _SAID | {"tool_calls", "function_call"}
 
 
 def read(document: Mapping[str, Any], family: Family) -> Reading:
@@ -68,11 +68,15 @@ def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) 
     functions, modern = _list(document.get("functions")), _list(document.get("tools"))
     if definitions := functions + modern:
         early = ("tools" if modern else "functions") in family.early
-        source = f"{'early' if early else 'tools'} {compact(definitions)}"
+        source = compact(definitions)
         custom = sum(not tools.is_function(tool) for tool in definitions)
         reading.guessed |= custom > 0
         reading.fixed["tools"] += family.tools + custom * family.custom
-        reading.render("tools", source, partial(tools.rendered, definitions, early=early))
+        if family.typescript:
+            render = partial(tools.rendered, definitions, early=early)
+            reading.render("tools", f"{'early' if early else 'tools'} {source}", render)
+        else:
+            reading.text("tools", source)
         if family.choices:
             _choice(document.get("tool_choice"), _CHOICE_TOOL, reading)
             _choice(document.get("function_call"), _CHOICE_FUNCTION, reading)
@@ -112,75 +116,39 @@ class _Reader:
             reading.text("other", compact(message))
             return
         role, content = message.get("role"), message.get("content")
-        if role == "tool":
-            if not self._calls.answered(message):
-                return
-        elif role == "function":
+        listed = role == "tool" and not self._calls.answered(message)
+        if role == "function":
             self._calls.replied(message.get("name"))
-        else:
+        elif role != "tool":
             self._framing(role, message.get("name"))
-        self._content(content, end)
+        if listed and isinstance(content, list):
+            read_others(content, self._family, reading)
+        elif not listed or not isinstance(content, str):
+            read_content(content, end, self._family, reading)
         if role == "assistant":
             behind = (self._messages[at] for at in range(place + 1, len(self._messages)))
             self._calls.made(message, behind)
-        if len(message) > 2 or content is None:
-            self._more(message)
+        self._more(message, _SAID_BY_ASSISTANT if role == "assistant" else _SAID)
 
     def _framing(self, role: object, name: object) -> None:
         reading, family = self._reading, self._family
         reading.fixed["framing"] += family.per_message + 1
-        if not isinstance(role, str) or role not in _ROLES:
-            reading.text("other", role)
-        if isinstance(name, str):
+        if role not in _ROLES:
+            self._unknown(role)
+        if name is not None:
             reading.fixed["names"] += family.per_name
-            reading.text("names", name)
+            reading.text("names", name if isinstance(name, str) else compact(name))
 
-    def _more(self, message: dict[str, Any]) -> None:
+    def _more(self, message: dict[str, Any], said: frozenset[str]) -> None:
         if message.get("audio") is not None:
             self._reading.fixed["audio"] += media.spoken(self._family)
             self._reading.guessed = True
-        for key in message.keys() - _KNOWN:  # `refusal`, or a dialect's own
-            self._reading.text("other", message[key])
+        for key in message.keys() - said:  # `refusal`, or a dialect's own
+            self._unknown(message[key])
 
-    def _content(self, content: object, end: str) -> None:
-        if isinstance(content, list):
-            self._parts(content, end)
-        elif isinstance(content, str):
-            self._reading.text("text", content + end)
-        elif content is not None:
-            self._reading.text("other", compact(content))
-
-    def _parts(self, parts: list[Any], end: str) -> None:
-        """Parts of text that follow each other are one text."""
-        run: list[str] = []
-        for part in parts:
-            said = _said(part)
-            if said is None:
-                self._reading.text("text", "".join(run))
-                run.clear()
-                self._other(part)
-            else:
-                run.append(said)
-        self._reading.text("text", "".join(run) + end)
-
-    def _other(self, part: object) -> None:
-        """A part of a message that is no text."""
-        reading = self._reading
-        if isinstance(part, dict) and part.get("type") in media.KINDS:
-            name, tokens, exact = media.tokens(part, self._family)
-            reading.fixed[name] += tokens
-            reading.fixed["framing"] += media.framing(part["type"], self._family)
-            reading.guessed |= not exact
-        else:
-            reading.guessed = True
-            for text in strings(part) if isinstance(part, dict) else (compact(part),):
-                reading.text("other", text)
-
-
-def _said(part: object) -> str | None:
-    """The text of a part that is text, a refusal included."""
-    said = part.get(part.get("type")) if isinstance(part, dict) and part.get("type") in _TEXTS else None
-    return said if isinstance(said, str) else None
+    def _unknown(self, value: object) -> None:
+        for text in strings(value):
+            self._reading.text("other", text)
 
 
 def _is_system(message: object) -> bool:

@@ -22,9 +22,10 @@ class Family:
 
     `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's. `tools` is
     what surrounds definitions; they have a message of their own, or are `joined` to a system message, and
-    `custom` is added to a tool that is no function. `choices`: it costs to say which tool is to be called.
-    `per_call` is added to a message of the assistant that calls, `per_answer` to one that does not. `early`
-    names what is rendered as in 2023, by the members of a request; `parallel` is of several `tool_calls`.
+    `custom` is added to a tool that is no function; without `typescript` they are read as JSON. `choices`: it
+    costs to say which tool is to be called. `per_call` is added to a message of the assistant that calls,
+    `per_answer` to one that does not. `early` names what is rendered as in 2023, by the members of a request;
+    `parallel` is of several `tool_calls`.
     `image` says what one costs by its size, `per_audio` what surrounds a sound.
     `unknown_image`, `unknown_audio` and `unknown_file` are the operator's word on one of which nothing can be
     known; None: the worst case, or a guess.
@@ -36,6 +37,7 @@ class Family:
     reply: int = 3
     tools: int = 9
     joined: int = -4
+    typescript: bool = True
     custom: int = 0
     choices: bool = True
     per_call: int = 0

@@ -8,8 +8,9 @@ Key = tuple[int, int]
 def key_of(text: str) -> Key:
     """A text's digest and its length.
 
-    The digest is Python's own: SipHash, 64 bits, with a secret of this process (unless PYTHONHASHSEED gives it
-    away). So nobody can make two texts that count as one, and no text is kept. Of two texts of one length, one in 2^64 is taken for the other.
+    The digest is Python's own: SipHash, 64 bits, with a secret of this process unless PYTHONHASHSEED gives it
+    away. So nobody can make two texts that count as one, and no text is kept. Of two texts of one length, one
+    in 2^64 is taken for the other.
     """
     return hash(text), len(text)
 

@@ -5,12 +5,17 @@ from typing import Any
 from service.domain.tokens.compact import compact
 from service.domain.tokens.typescript import namespace
 
+LONGEST = (
+    1_048_576  # characters of definitions that are rendered; beyond, they are counted as the JSON they are
+)
 _DEEPEST = 16
-_LEFT_OUT = ("required", "additionalProperties", "default", "maxItems")  # of a schema
+_NAMED = ("properties", "$defs", "definitions")  # whose members are named by whoever writes a schema
 
 
 def rendered(definitions: list[Any], *, early: bool = False) -> str:
     """All definitions: functions in a namespace, what else there is as JSON before it."""
+    if len(source := compact(definitions)) > LONGEST:
+        return source
     others = [compact(tool) for tool in definitions if not is_function(tool)]
     functions = [named(tool) for tool in definitions if is_function(tool)]
     return "\n".join([*others, namespace(functions, early=early)] if functions else others)
@@ -40,6 +45,7 @@ def answer_format(wanted: dict[str, Any]) -> str:
 
 
 def _less(schema: object, depth: int = 0) -> object:
+    """A schema without what was recorded to cost nothing."""
     if depth > _DEEPEST:
         return schema
     if isinstance(schema, list):
@@ -48,8 +54,26 @@ def _less(schema: object, depth: int = 0) -> object:
         return schema
     return {
         key: {name: _less(one, depth + 1) for name, one in value.items()}
-        if key == "properties" and isinstance(value, dict)
+        if key in _NAMED and isinstance(value, dict)
         else _less(value, depth + 1)
         for key, value in schema.items()
-        if key not in _LEFT_OUT
+        if not _costs_nothing(key, value, schema)
     }
+
+
+def _costs_nothing(key: str, value: object, schema: dict[str, Any]) -> bool:
+    match key:
+        case "additionalProperties" | "maxItems" | "default":
+            return value is None or value == "" or isinstance(value, bool | int | float)
+        case "required":
+            names = schema.get("properties")
+            return (
+                isinstance(value, list)
+                and isinstance(names, dict)
+                and all(_is_in(names, one) for one in value)
+            )
+    return False
+
+
+def _is_in(names: dict[str, Any], name: object) -> bool:
+    return isinstance(name, str) and name in names

@@ -16,8 +16,15 @@ _NODE = 64  # characters of a text that weigh as much as a node
 _NODES = 1_000  # that every definition may have, because references repeat what they lead to
 _MOST_NODES = 20_000
 _KINDS = 7  # of values in JSON Schema
-_LIMITS = ("minimum", "maximum")
+_LESS, _LITTLE = 4, 512  # of what was recorded none is so many times shorter than its JSON, and so much
+# What is shown elsewhere, or costs nothing as far as was recorded; all else is said behind a member.
+_SHOWN = frozenset(
+    {"type", "title", "description", "enum", "default", "properties", "required", "items", "anyOf", "oneOf"}
+    | {"additionalProperties", "$ref", "$defs", "definitions", "$schema", "strict"}
+)
 _NAMES = {"string": "string", "number": "number", "integer": "number", "boolean": "boolean", "null": "null"}
+
+_OF_NOTHING = _SHOWN - {"$ref", "anyOf", "oneOf", "enum", "items"}  # what parameters may have that are none
 
 
 def namespace(functions: list[dict[str, Any]], *, early: bool = False) -> str:
@@ -28,18 +35,26 @@ def namespace(functions: list[dict[str, Any]], *, early: bool = False) -> str:
     nothing is indented, and an object of which nothing is said takes one line.
     """
     rendering = _Rendering(len(compact(functions)), early=early)
-    blocks = ("\n".join(rendering.function(function)) for function in functions)
+    blocks = [_block(rendering, function) for function in functions]
     return "\n".join(["namespace functions {\n", *blocks, "} // namespace functions"])
+
+
+def _block(rendering: "_Rendering", function: dict[str, Any]) -> str:
+    """A function; as the JSON it is where the rendering says far less than that."""
+    block, source = "\n".join(rendering.function(function)), compact(function)
+    lost = rendering.cut or len(source) > _LESS * len(block) + _LITTLE
+    return max(block, source, key=len) if lost else block
 
 
 class _Rendering:
     """One rendering of definitions that are `size` characters of JSON.
 
     What is deeper or larger than a sensible schema comes out as compact JSON, but only once: what references
-    repeat beyond that is left out.
+    repeat beyond that is left out, and it is `cut`.
     """
 
     def __init__(self, size: int, *, early: bool) -> None:
+        self.cut = False
         self._early = early
         self._nodes = min(_NODES + size // _SIZE, _MOST_NODES)  # that may still come
         self._left = size  # characters that may still come out as they are
@@ -50,7 +65,7 @@ class _Rendering:
         """The lines of one definition."""
         self._root = parameters = function.get("parameters")
         yield from self._lines(function.get("description"))
-        if isinstance(parameters, dict) and _members(parameters):
+        if isinstance(parameters, dict) and (_members(parameters) or parameters.keys() - _OF_NOTHING):
             shown = self._object(parameters, 0) if self._early else self._explained(parameters, 0)
             yield f"type {_name(function)} = (_: {shown}) => any;"
         else:
@@ -59,7 +74,8 @@ class _Rendering:
 
     def _explained(self, schema: object, depth: int) -> str:
         """A type below what is said of it."""
-        return "\n".join([*self._comment(self._resolved(schema)), self._type(schema, depth)])
+        resolved = self._resolved(schema)
+        return "\n".join([*self._comment(resolved), self._type(schema, depth) + self._remarks(resolved)])
 
     def _type(self, schema: object, depth: int) -> str:
         """A type; what refers to itself is not shown within itself."""
@@ -85,7 +101,9 @@ class _Rendering:
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list):
                 return self._union(schema[key], depth)
-        kinds = list(dict.fromkeys(_texts(schema.get("type"))))[:_KINDS]
+        kinds = list(dict.fromkeys(_texts(schema.get("type"))))
+        self.cut |= len(kinds) > _KINDS
+        kinds = kinds[:_KINDS]
         kinds = kinds or ["object"] * bool(_members(schema))
         if len(kinds) > 1:
             return self._union([{**schema, "type": kind} for kind in kinds], depth).removesuffix("\n")
@@ -155,8 +173,8 @@ class _Rendering:
         if self._early or not isinstance(schema, dict):
             return ""
         default = f" // default: {compact(schema['default'])}" if "default" in schema else ""
-        limits = (f" // @{limit}: {compact(schema[limit])}" for limit in _LIMITS if limit in schema)
-        return default + "".join(limits)
+        others = (f" // @{key}: {compact(value)}" for key, value in schema.items() if key not in _SHOWN)
+        return default + "".join(others)
 
     def _lines(self, text: object) -> Iterator[str]:
         if isinstance(text, str):
@@ -168,11 +186,10 @@ class _Rendering:
 
     def _as_it_is(self, schema: object) -> str:
         """A schema as JSON, as long as all that came out so is not longer than the definitions are."""
-        if self._left < 0:
-            return "any"
-        text = compact(schema)
+        text = compact(schema) if self._left > 0 else ""
         self._left -= len(text)
-        return text if self._left >= 0 else "any"
+        self.cut |= self._left <= 0
+        return "any" if self.cut else text
 
     def _resolved(self, schema: object) -> object:
         """What a reference within the parameters leads to; None where it leads nowhere, or in a circle."""
@@ -180,6 +197,7 @@ class _Rendering:
             if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
                 return schema
             if self._nodes < 0:
+                self.cut = True
                 break
             found = self._root
             for step in self._weighed(schema["$ref"]).removeprefix("#").split("/")[1:]:

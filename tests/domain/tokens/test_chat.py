@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -42,7 +43,8 @@ def test_every_role_is_one_token(tokenizer: Tokenizer, prompt: Any, role: str) -
 
 def test_a_role_that_nobody_knows_costs_its_name(prompt: Any) -> None:
     assert prompt({"role": "hello world", "content": "hello"}) == 8 + 2
-    assert prompt({"role": ["user"], "content": "hello"}) == 8
+    assert prompt({"role": ["user"], "content": "hello"}) == 8 + 1
+    assert prompt({"role": [["hello"]], "name": {"hello": 1}, "content": "hello"}) > 8 + 2
 
 
 def test_a_text_in_parts_costs_what_it_costs_in_one(cost: Any) -> None:
@@ -53,7 +55,7 @@ def test_a_text_in_parts_costs_what_it_costs_in_one(cost: Any) -> None:
 
 def test_an_unknown_part_costs_its_strings_and_is_not_exact(tokenizer: Tokenizer, cost: Any) -> None:
     part = {"type": "poem", "lines": ["hello world", {"n": 1}]}
-    assert cost(part) > 4
+    assert cost(part) > 3
     assert not tokenizer.prompt({"messages": [{"role": "user", "content": [part]}]}, "gpt-4o").exact
 
 
@@ -128,3 +130,80 @@ def test_the_parts_say_what_costs_how_much(tokenizer: Tokenizer) -> None:
     assert parts["tools"] == 9 + tokenizer.count(
         "namespace functions {\n\ntype look = () => any;\n\n} // namespace functions", "gpt-4o"
     )
+
+
+LONG = "the water " * 100
+# Where a text may stand so that a provider could read it.
+HIDDEN = (
+    '[{"role": ?}]',
+    '[{"role": "user", "name": ?}]',
+    '[{"role": "user", "name": [?]}]',
+    '[{"role": "user", "content": {"a": ?}}]',
+    '[{"role": "user", "content": [?]}]',
+    '[{"role": "user", "content": [[?]]}]',
+    '[{"role": "user", "content": [{"type": "text", "text": "", "more": ?}]}]',
+    '[{"role": "user", "content": [{"type": "text", "text": [?]}]}]',
+    '[{"role": "user", "content": [{"type": "poem", "poem": {"a": [?]}}]}]',
+    '[{"role": "user", "content": "", "tool_calls": [?]}]',
+    '[{"role": "user", "content": "", "function_call": {"name": ?}}]',
+    '[{"role": "assistant", "refusal": [?]}]',
+    '[{"role": "assistant", "reasoning_details": [{"text": ?}]}]',
+    '[{"role": "assistant", "tool_calls": ?}]',
+    '[{"role": "assistant", "tool_calls": [?]}]',
+    '[{"role": "assistant", "tool_calls": [{"type": "other", "other": {"a": ?}}]}]',
+    '[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": ?}}}]}]',
+    '[{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}], "function_call": {"name": ?}}]',
+    '[{"role": "assistant", "tool_calls": [{}, ?]}]',
+    '[{"role": "assistant", "tool_calls": [{}, {"custom": {"name": "a", "input": ?}, "type": "custom"}]}]',
+    '[{"role": "assistant", "tool_calls": [{}, {}]}, {"role": "tool", "content": ?}]',
+    '[{"role": "assistant", "tool_calls": [{}, {}]}, {"role": "tool", "content": {"a": ?}}]',
+    '[{"role": "assistant", "tool_calls": [{}, {}]}, {"role": "tool", "content": [{"type": "x", "x": ?}]}]',
+    '[{"role": "assistant", "tool_calls": [{}, {}]}, {"role": "tool", "content": "", "more": ?}]',
+    '[{"role": "assistant", "tool_calls": [{}, {}]}, {"role": "user"}, {"role": "tool", "content": ?}]',
+    '[{"role": "function", "name": ?, "content": ""}]',
+)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-3.5-turbo-0613", "gpt-5"])
+@pytest.mark.parametrize("place", HIDDEN)
+def test_a_text_counts_wherever_it_stands(tokenizer: Tokenizer, place: str, model: str) -> None:
+    messages = json.loads(place.replace("?", json.dumps(LONG)))
+    assert tokenizer.prompt({"messages": messages}, model).tokens > 200
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"properties": {"a": {"examples": [?]}}}',
+        '{"properties": {"a": {"const": ?}}}',
+        '{"properties": {"a": {"pattern": ?, "type": "string"}}}',
+        '{"properties": {"a": {"allOf": [{"description": ?}]}}}',
+        '{"properties": {"a": {"anyOf": [], "x": ?}}}',
+        '{"properties": {"a": {"items": {"examples": [?]}, "type": "array"}}}',
+        '{"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"a": {"description": ?}}}}}',
+        '{"anyOf": [{"properties": {"a": {"description": ?}}}]}',
+        '{"examples": [?]}',
+        '{"properties": {"a": {"type": "object", "patternProperties": {"b": {"description": ?}}}}}',
+    ],
+)
+def test_a_text_counts_wherever_a_schema_has_it(tokenizer: Tokenizer, schema: str) -> None:
+    function = {"name": "f", "parameters": json.loads(schema.replace("?", json.dumps(LONG)))}
+    request = {"messages": [], "tools": [{"type": "function", "function": function}]}
+    assert tokenizer.prompt(request, "gpt-4o").tokens > 200
+    wanted = {"type": "json_schema", "json_schema": {"name": "f", "schema": function["parameters"]}}
+    assert tokenizer.prompt({"messages": [], "response_format": wanted}, "gpt-4o").tokens > 200
+
+
+@pytest.mark.parametrize(
+    "hides", [f'{{"a": "{LONG}", "a": 1}}', f'{{"a": {" " * 900}1}}', f'{{"a":0.{"1" * 500}}}']
+)
+def test_arguments_that_say_less_when_they_are_read_count_as_they_stand(
+    tokenizer: Tokenizer, hides: str
+) -> None:
+    for calls in (1, 2):
+        made = [{"type": "function", "function": {"name": "f", "arguments": hides}}] * calls
+        answers = [{"role": "tool", "content": hides}] * calls
+        messages = [{"role": "assistant", "tool_calls": made}, *answers]
+        assert tokenizer.prompt({"messages": messages}, "gpt-4o").tokens > calls * 2 * 10
+        one = tokenizer.count(hides, "gpt-4o")
+        assert tokenizer.prompt({"messages": messages}, "gpt-4o").tokens >= calls * 2 * one

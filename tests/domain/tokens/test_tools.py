@@ -184,7 +184,11 @@ def test_a_value_too_deep_for_json_is_its_strings() -> None:
 
 
 def test_a_format_reads_as_its_name_its_description_and_what_is_left_of_its_schema() -> None:
-    inner = {"type": "object", "properties": {"required": {"type": "string"}}, "required": ["required"]}
+    inner: dict[str, Any] = {
+        "type": "object",
+        "properties": {"required": {"type": "string"}},
+        "required": ["required"],
+    }
     inner |= {"maxItems": 1, "default": True}
     schema = {"title": "é", "properties": {"a": inner}, "required": ["a"], "additionalProperties": False}
     assert tools.answer_format(

@@ -12,7 +12,13 @@ from service.domain.tokens.encoded import Encoded
 _SECOND = 10  # tokens
 _SLOWEST = 1_000  # bytes a second: 8 kbit/s is the least that MPEG audio has
 _FASTEST = 192_000 * 8 * 4  # 8 channels of 32 bits
+_FASTEST_MP3 = 40_000  # 320 kbit/s
 _MOST_CHUNKS = 64  # of a WAV file before its sound
+
+# Microsoft RIFF, WAVE form (mmreg.h): the bits of a sample by format, of those whose samples are all alike:
+# PCM, float, A-law, mu-law. The format of the last kind is the beginning of a GUID.
+_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+_EXTENSIBLE, _GUID = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")
 
 # ISO 11172-3 and 13818-3, Layer III: kbit/s by index, at 32 kHz or more and below; and hertz by index.
 _RATES = (
@@ -26,44 +32,59 @@ _HALVINGS = {3: 0, 2: 1, 0: 2}  # of the hertz, by version: MPEG-1, 2, 2.5
 def tokens(data: Encoded) -> tuple[int, bool]:
     """The tokens of a sound, and whether they are certain.
 
-    Where the bytes do not tell how long it lasts: as if it were as slow as MP3 can be, the worst case.
+    Where the bytes do not tell how long it lasts, or contradict themselves: as if it were as slow as MP3 can
+    be, the worst case. No length that a header claims makes it shorter than its bytes last at their rate.
     """
     worst = len(data) * _SECOND // _SLOWEST
     try:
         head = data.read(0, 12)
         if head.startswith(b"RIFF") and head.endswith(b"WAVE"):
-            certain = _wav(data)
-            return (worst, False) if certain is None else (certain, True)
+            return _wav(data) or (worst, False)
         guess = _mp3(data, head)
     except struct.error:
         return worst, False
-    return worst if guess is None else min(guess, worst), False
+    least = len(data) * _SECOND // _FASTEST_MP3
+    return worst if guess is None else min(max(guess, least), worst), False
 
 
-def _wav(data: Encoded) -> int | None:
-    """Its length is the bytes of its sound by the bytes of a second (Microsoft RIFF, WAVE form).
-
-    A writer that does not know the former says 0 or the most that fits; then it is all that there is.
-    """
-    at, rate = 12, 0
+def _wav(data: Encoded) -> tuple[int, bool] | None:
+    """By the bytes from its sound on and those of a second, if they are told once and credibly."""
+    at, rate = 12, None
     for _ in range(_MOST_CHUNKS):
-        chunk = data.read(at, 24)
+        chunk = data.read(at, 48)
         name, size = unpack_from("<4sI", chunk)
         at += 8
         if name == b"data":
-            there = len(data) - at
-            heard = size if 0 < size < there else there
-            return heard * _SECOND // rate if _SLOWEST <= rate <= _FASTEST else None
+            return _lasting(len(data) - at, size, rate) if rate else None
         if name == b"fmt ":
-            (rate,) = unpack_from("<I", chunk, 16)
+            rate = _rate(chunk[8:][:size]) if rate is None else 0
         at += size + size % 2
     return None
+
+
+def _lasting(there: int, said: int, rate: int) -> tuple[int, bool]:
+    """All that there is, which is certain unless the sound is said to end so early that it would cost less.
+
+    A writer that does not know its length says 0 or the most that fits.
+    """
+    most = there * _SECOND // rate
+    return most, not 0 < said < there or said * _SECOND // rate == most
+
+
+def _rate(form: bytes) -> int:
+    """The bytes of a second; 0 where what the form says does not agree, or the format may be of any rate."""
+    kind, channels, hertz, rate, block, bits = unpack_from("<HHIIHH", form)
+    if kind == _EXTENSIBLE:
+        kind, rest = unpack_from("<H14s", form, 24)
+        kind = kind if rest == _GUID else None
+    agreed = block == channels * bits // 8 and rate == hertz * block
+    return rate if agreed and bits in _BITS.get(kind, ()) and _SLOWEST <= rate <= _FASTEST else 0
 
 
 def _mp3(data: Encoded, head: bytes) -> int | None:
     """By its number of frames where the first one states it (Xing, LAME), else as if all were like the first.
 
-    The second is a guess: a file may have frames of several rates and not say so.
+    Both are guesses: that number may be wrong, and a file may have frames of several rates and not say so.
     """
     at = _after_tag(head)
     frame = data.read(at, 48)

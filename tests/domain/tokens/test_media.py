@@ -83,6 +83,11 @@ def test_a_sound_costs_what_its_length_says() -> None:
     assert media.tokens({"type": "input_audio", "input_audio": {}}, TILES) == ("audio", 0, False)
 
 
+def test_a_sound_does_not_cost_less_for_what_it_claims() -> None:
+    assert media.tokens(audio(wav(48_000 * 50, said=1)), family("gpt-audio")) == ("audio", 500, False)
+    assert media.tokens(audio(mp3(15_624, stated=1)), family("gpt-audio")) == ("audio", 750, False)
+
+
 def test_a_file_costs_a_guess_by_its_bytes_as_far_as_they_are_there() -> None:
     def file(**said: object) -> tuple[str, int, bool]:
         return media.tokens({"type": "file", "file": said}, TILES)

@@ -13,6 +13,31 @@ NOTE = b"LIST" + struct.pack("<I", 5) + b"INFO!\0"  # of an odd length, so with 
 EARLY = 0xFFFB_9004  # MPEG-1, 128 kbit/s, 44.1 kHz, stereo: 417 bytes a frame
 
 
+GUID = bytes.fromhex("000000001000800000aa00389b71")
+
+
+def form(  # 24 kHz, mono, 16 bits
+    kind: int = 1,
+    channels: int = 1,
+    hertz: int = 24_000,
+    rate: int = 48_000,
+    block: int = 2,
+    bits: int = 16,
+    more: bytes = b"",
+) -> bytes:
+    body = struct.pack("<HHIIHH", kind, channels, hertz, rate, block, bits) + more
+    return b"fmt " + struct.pack("<I", len(body)) + body
+
+
+def formed(*forms: bytes, sound: int = 96_000) -> bytes:
+    """A WAV file with these forms instead of its own."""
+    return wav(sound).replace(form(), b"".join(forms))
+
+
+def extended(kind: int, guid: bytes = GUID) -> bytes:
+    return form(kind=0xFFFE, more=struct.pack("<HHIH", 22, 16, 4, kind) + guid)
+
+
 def heard(file: bytes) -> tuple[int, bool]:
     return tokens(Encoded(base64.b64encode(file).decode()))
 
@@ -28,8 +53,70 @@ def test_a_wav_file_whose_writer_did_not_know_its_length_lasts_as_long_as_there_
     assert heard(wav(96_000, said=said)) == (20, True)
 
 
-def test_what_follows_the_sound_in_a_wav_file_is_not_heard() -> None:
-    assert heard(wav(96_000, said=48_000)) == (10, True)
+def test_a_wav_file_that_says_that_it_ends_early_lasts_as_long_as_there_are_bytes() -> None:
+    assert heard(wav(48_000 * 50, said=1)) == (500, False)
+    assert heard(wav(96_000, said=48_000)) == (20, False)
+
+
+def test_what_follows_the_sound_in_a_wav_file_changes_nothing_where_it_is_short() -> None:
+    assert heard(wav(50_000) + NOTE * 9) == heard(wav(50_000)) == (10, True)
+
+
+@pytest.mark.parametrize(
+    ("one", "cost"),
+    [
+        (form(channels=2, rate=96_000, block=4), 10),
+        (form(rate=24_000, block=1, bits=8), 40),
+        (form(rate=72_000, block=3, bits=24), 13),
+        (form(kind=3, rate=96_000, block=4, bits=32), 10),
+        (form(kind=6, hertz=8_000, rate=8_000, block=1, bits=8), 120),
+        (form(kind=7, hertz=8_000, rate=8_000, block=1, bits=8), 120),
+        (form(more=bytes(2)), 20),
+        (extended(1), 20),
+        (form(channels=8, hertz=192_000, rate=6_144_000, block=32, bits=32), 0),
+    ],
+)
+def test_a_wav_file_is_heard_at_the_rate_of_its_form(one: bytes, cost: int) -> None:
+    assert heard(formed(one)) == (cost, True)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        [form(rate=6_144_000)],
+        [form(rate=48_001)],
+        [form(channels=8)],
+        [form(hertz=192_000)],
+        [form(block=256, rate=24_000 * 256)],
+        [form(bits=32)],
+        [form(bits=12, block=1, rate=24_000)],
+        [form(hertz=499, rate=998)],
+        [form(hertz=3_072_001, rate=6_144_002)],
+        [form(channels=0, rate=0, block=0)],
+        [form(kind=0x55)],  # MP3 within
+        [form(kind=2)],  # ADPCM
+        [form(kind=0xFFFE)],
+        [extended(0x55)],
+        [extended(1, guid=bytes(14))],
+        [form(), form(hertz=192_000, rate=384_000)],
+        [form(hertz=499, rate=998), form()],
+        [b"fmt " + struct.pack("<I", 4) + bytes(4)],
+        [],
+    ],
+)
+def test_a_wav_file_whose_form_contradicts_itself_costs_the_worst(forms: list[bytes]) -> None:
+    file = formed(*forms)
+    assert heard(file) == (len(file) * 10 // 1000, False)
+
+
+@given(
+    at=st.sampled_from([("<I", 28), ("<H", 32), ("<I", 40), ("<I", 4)]),  # rate, block, sound, all
+    claim=st.integers(0, 0xFFFF) | st.integers(0, 0xFFFFFFFF),
+)
+def test_no_single_claim_makes_a_wav_file_cost_less(at: tuple[str, int], claim: int) -> None:
+    file = bytearray(wav(96_000))
+    struct.pack_into(at[0], file, at[1], claim % (1 << 8 * struct.calcsize(at[0])))
+    assert heard(bytes(file))[0] >= 20
 
 
 def test_other_chunks_of_a_wav_file_are_stepped_over() -> None:
@@ -65,6 +152,12 @@ def test_a_sound_that_does_not_tell_its_length_costs_as_if_it_were_the_slowest(f
 def test_an_mp3_file_that_states_its_frames_lasts_as_long_as_they_do() -> None:
     assert heard(mp3(187, stated=187)) == (44, False)
     assert heard(mp3(20, stated=187)) == (21 * 192 * 10 // 1000, False)  # no more than there can be
+
+
+@pytest.mark.parametrize("stated", [0, 1, 4000])
+def test_an_mp3_file_lasts_no_shorter_than_at_its_highest_rate(stated: int) -> None:
+    assert heard(mp3(15_624, stated=stated)) == (max(750, stated * 24 // 100), False)  # 3,000,000 bytes
+    assert heard(struct.pack(">I", 0xFFFB_E004) + bytes(3_000_000)) == (750, False)
 
 
 def test_an_mp3_file_that_does_not_is_taken_to_be_of_one_rate() -> None:

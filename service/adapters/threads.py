@@ -24,13 +24,14 @@ class Threads:
     def __init__(self, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="counting")
         self._free = most
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting = 0
+        self._turns: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap; some are cancelled
         self._arrivals = count()
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return len(self._waiting)
+        return self._waiting
 
     async def run(self, work: Callable[[], T], size: int) -> T:
         """What the work returns, or raises; where it is at most INLINE characters, it is done here and now.
@@ -62,23 +63,30 @@ class Threads:
             self._free -= 1
             return
         arrival, turn = next(self._arrivals), asyncio.get_running_loop().create_future()
-        place = (size + PATIENCE * arrival, arrival, turn)
-        heappush(self._waiting, place)
+        heappush(self._turns, (size + PATIENCE * arrival, arrival, turn))
+        self._waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting = [other for other in self._waiting if other is not place]
-                heapify(self._waiting)
+                self._waiting -= 1
+                self._tidy()
             else:  # it had just become ours
                 self._over()
             raise
 
+    def _tidy(self) -> None:
+        """Forget the cancelled turns once they are more than half, so that each costs the same on average."""
+        if len(self._turns) > 2 * self._waiting:
+            self._turns = [place for place in self._turns if not place[-1].cancelled()]
+            heapify(self._turns)
+
     def _over(self, _: object = None) -> None:
         """A thread is free: for the next, if there is one."""
-        while self._waiting:
-            turn = heappop(self._waiting)[-1]
+        while self._turns:
+            turn = heappop(self._turns)[-1]
             if not turn.cancelled():
+                self._waiting -= 1
                 turn.set_result(None)
                 return
         self._free += 1

@@ -1,8 +1,10 @@
 """Threads: so many at once, the smallest of those that wait first, and nothing left of who went away."""
 
 import asyncio
+import heapq
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -138,6 +140,82 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind(desk: Desk) -> Non
     desk.let("first", "staying")
     assert [await first, await staying] == ["first", "staying"]
     assert desk.begun == ["first", "staying"]
+    threads.close()
+
+
+class Heap:
+    """What the standard library's heap is asked to do, counted."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.rebuilt = 0  # turns, each as often as it was put in order again
+        self.most = 0  # turns at once
+        patch.setattr("service.adapters.threads.heapify", self.heapify)
+        patch.setattr("service.adapters.threads.heappush", self.heappush)
+
+    def heapify(self, turns: list[Any]) -> None:
+        self.rebuilt += len(turns)
+        heapq.heapify(turns)
+
+    def heappush(self, turns: list[Any], turn: Any) -> None:
+        heapq.heappush(turns, turn)
+        self.most = max(self.most, len(turns))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_when_many_leave_each_costs_the_same(
+    at_once: bool, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heap, threads, many = Heap(monkeypatch), Threads(1), 1_000
+    first = await started(threads, desk.work("first"))
+    leaving = [await started(threads, desk.work("leaving")) for _ in range(many)]
+    staying = await started(threads, desk.work("staying"))
+    for left, task in enumerate(leaving, 1):
+        task.cancel()
+        if not at_once:
+            await asyncio.sleep(0)
+            assert threads.waiting == many + 1 - left
+    await asyncio.wait(leaving)
+    assert threads.waiting == 1
+    assert heap.rebuilt <= many
+    desk.let("first", "staying")
+    assert [await first, await staying] == ["first", "staying"]
+    assert (desk.begun, threads.waiting) == (["first", "staying"], 0)
+    threads.close()
+
+
+async def test_those_who_come_and_go_do_not_pile_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    heap, threads = Heap(monkeypatch), Threads(1)
+    tasks = [await started(threads, desk.work(name)) for name in ["first", *"abcd"]]
+    for _ in range(500):
+        leaving = await started(threads, desk.work("leaving"))
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert threads.waiting == 4
+    assert heap.most <= 2 * 4 + 1
+    desk.let("first", *"abcd")
+    await asyncio.gather(*tasks)
+    assert desk.begun == ["first", *"abcd"]
+    threads.close()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+async def test_no_thread_is_lost_whoever_leaves(every: int, desk: Desk) -> None:
+    threads, names = Threads(2), [f"task {number}" for number in range(30)]
+    tasks = {name: await started(threads, desk.work(name)) for name in names}
+    leaving = names[2::every]
+    desk.let(*names)
+    for name in leaving:
+        tasks[name].cancel()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PROMPT):
+        await asyncio.wait(tasks.values())
+    assert threads.waiting == 0
+    meeting = threading.Barrier(2)
+    await asyncio.gather(*(threads.run(lambda: meeting.wait(PROMPT), LONG) for _ in range(2)))
+    last = [await started(threads, desk.work(name)) for name in "abc"]
+    assert threads.waiting == 1
+    desk.let(*"abc")
+    assert await asyncio.gather(*last) == list("abc")
     threads.close()
 
 

@@ -40,6 +40,7 @@ bench-ledger: .venv/.ready-dev
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-header --extra embedded -o requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --no-header --extra embedded --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --no-header --group build -c requirements-dev.lock -o requirements-build.lock
 
 clean:
 	rm -rf .venv dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -29,6 +29,7 @@ from service.domain.headers import doubled, first
 from service.domain.lifecycle import lifecycle_fields, refuse_unpublished
 from service.domain.reckoning import Reckoner, unacceptable
 from service.domain.stream import EventStream
+from service.domain.trace import traced
 from service.interceptors import Interceptor
 from service.relay import CLOSE, Caller, relay, uninterrupted
 
@@ -224,13 +225,12 @@ class Gateway:
 
 def _received(scope: Scope, route: Route) -> Exchange:
     """The exchange of a request whose head is here."""
+    trace, fields = traced(scope["headers"])
     return Exchange(
-        method=scope["method"],
-        path=scope["path"],
-        query=scope["query_string"],
-        headers=list(scope["headers"]),
+        *(scope["method"], scope["path"], scope["query_string"], fields),
         peer=(scope.get("client") or ("",))[0],
         route=route.name,
+        trace=trace,
     )
 
 

@@ -13,6 +13,7 @@ from tests.world import (
     END,
     KEY,
     LIMITED,
+    LOGGED,
     STREAM,
     VALIDATED,
     Client,
@@ -144,13 +145,99 @@ async def test_fields_pass_but_for_those_of_the_connection(world: Built) -> None
     _, model = await passed(world, [whole(b"{}")], headers=[*staying, *passing])
     host = model.url.removeprefix("http://").removesuffix("/v1").encode()
     ours = [(b"host", host), (b"accept-encoding", b"identity"), (b"content-length", b"%d" % len(ODD))]
-    assert sorted(model.fields) == sorted([*passing, *ours])
+    heard = [field for field in model.fields if field[0] != b"traceparent"]
+    assert sorted(heard) == sorted([*passing, *ours])
+    assert len(heard) == len(model.fields) - 1
 
 
 async def test_a_field_that_is_there_twice_travels_twice_in_the_same_order(world: Built) -> None:
     twice = [(b"x-unknown", b"one"), (b"x-unknown", b"two")]
     _, model = await passed(world, [whole(b"{}")], headers=[*CALLER, *twice])
     assert [field for field in model.fields if field in twice] == twice
+
+
+# The trace ----------------------------------------------------------------------------------------
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACED = [
+    (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode()),
+    (b"tracestate", b"rojo=1 , congo=t61"),
+    (b"tracestate", b"b=2"),
+]
+BOTH = {"request": [LOGGED], "response": [LOGGED]}
+
+
+def told(model: Model) -> list[str]:
+    """The four parts of the one traceparent that upstream heard."""
+    (value,) = [value for name, value in model.fields if name == b"traceparent"]
+    return value.decode().split("-")
+
+
+async def traced(world: Built, fields: Sequence[Any], **how: Any) -> tuple[Client, Model, World]:
+    """One request with these fields, logged at both ends."""
+    async with Model([whole(b"{}")]) as model, world(model.url, **{**BOTH, **how}) as built:
+        client = await built.client(ODD, headers=[*CALLER, *fields]).ask()
+    return client, model, built
+
+
+async def test_a_trace_goes_on_upstream_with_a_span_of_our_own_that_the_log_knows(world: Built) -> None:
+    _, model, built = await traced(world, TRACED)
+    version, trace, span, flags = told(model)
+    assert (version, trace, flags) == ("00", TRACE, "01")
+    assert span != SPAN
+    assert [field for field in model.fields if field[0] == b"tracestate"] == TRACED[1:]
+    records = [*built.records("exchange.request"), *built.records("exchange.response")]
+    known = [(record["trace"], record["span"], record["parent"]) for record in records]
+    assert known == [(TRACE, span, SPAN)] * 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[], TRACED[1:], [(b"traceparent", b"00-none")], [TRACED[0], *TRACED]],
+    ids=["none", "no parent", "invalid", "twice"],
+)
+async def test_without_one_valid_trace_a_new_one_begins(fields: list[Any], world: Built) -> None:
+    _, model, built = await traced(world, fields)
+    _, trace, span, flags = told(model)
+    assert trace != TRACE
+    assert flags == "00"
+    assert b"tracestate" not in dict(model.fields)
+    (record,) = built.records("exchange.response")
+    assert (record["trace"], record["span"], record["parent"]) == (trace, span, None)
+
+
+async def test_a_client_hears_nothing_of_the_trace(world: Built) -> None:
+    client, model, _ = await traced(world, TRACED)
+    assert told(model)[2] not in repr(client.fields)
+    assert TRACE not in repr(client.fields)
+    assert {b"traceparent", b"tracestate", b"traceresponse"} & dict(client.fields).keys() == set()
+
+
+async def test_a_refusal_is_logged_in_the_trace_too(world: Built) -> None:
+    async with Model() as model, world(model.url, response=[LOGGED]) as built:
+        await built.client(ODD, headers=TRACED).ask()
+    (record,) = built.records("exchange.response")
+    assert (record["status"], record["trace"], record["parent"]) == (401, TRACE, SPAN)
+
+
+@pytest.mark.parametrize("fields", [[], TRACED], ids=["none", "traced"])
+async def test_who_removes_the_fields_of_the_trace_sends_none(fields: list[Any], world: Built) -> None:
+    """And the log goes on knowing it."""
+    flow = [{"header": {"remove": ["traceparent", "tracestate"]}}, LOGGED]
+    _, model, built = await traced(world, fields, request=flow)
+    assert {b"traceparent", b"tracestate"} & dict(model.fields).keys() == set()
+    (record,) = built.records("exchange.response")
+    assert (record["trace"] == TRACE) == bool(fields)
+
+
+async def test_the_header_step_may_tell_the_trace_in_other_words(world: Built) -> None:
+    flow = [{"header": {"set": {"traceparent": "00-${trace.id}-${trace.span}-01"}}}, LOGGED]
+    _, model, built = await traced(world, [], request=flow)
+    (record,) = built.records("exchange.response")
+    assert told(model) == ["00", record["trace"], record["span"], "01"]
+
+
+# The place ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", [b"", b"api-version=2024-10-21&x=%20+%C3%A9&&y", b"a=b?c"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from service.domain.chat import Chat
 from service.domain.headers import Field
 from service.domain.stream import EventStream
+from service.domain.trace import Trace, begun
 from service.domain.usage import Estimate, Usage
 
 Ending = Callable[[], Awaitable[None]]
@@ -64,6 +65,7 @@ class Exchange:
     body: bytes = b""
     clock: Callable[[], float] = time.perf_counter
     id: str = field(default_factory=lambda: "req_" + secrets.token_hex(16))
+    trace: Trace = field(default_factory=begun)
     peer: str = ""  # the address at the other end of the connection, empty where it has none
     route: str = "other"  # the name of the route in metrics and logs
     chat: Chat | None = None  # what the body says, on the chat route
@@ -109,6 +111,8 @@ class Exchange:
             "credential": self.credential.id if self.credential else "",
             "user": self.user or (self.chat.user if self.chat else None) or "",
             "request.id": self.id,
+            "trace.id": self.trace.id,
+            "trace.span": self.trace.span,
             "model": self.chat.model if self.chat else "",
         }
 

@@ -12,7 +12,7 @@ from service.domain.headers import UNTOUCHABLE, Field, first, replaced, without
 from service.domain.marks import near
 from service.interceptors import Tools
 
-_VARIABLES = ("credential", "user", "request.id", "model")
+_VARIABLES = ("credential", "user", "request.id", "trace.id", "trace.span", "model")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -61,7 +61,7 @@ class Options(BaseModel, extra="forbid", frozen=True):
 
     `remove`: these go. `rename`: from old to new, in place of what had the new name. `set`: exactly this
     value. `add`: this value where there is no such field. Values may use ${credential}, ${user},
-    ${request.id} and ${model}.
+    ${request.id}, ${trace.id}, ${trace.span} and ${model}.
     """
 
     remove: tuple[Name, ...] = ()

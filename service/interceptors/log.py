@@ -12,6 +12,7 @@ from service.interceptors import Tools
 _MOST_CHARACTERS = 2048  # of a truncated body
 _MOST_NAME = 256  # characters of what a client may name as it likes
 _KEPT = "kept"  # the note that holds what the gateway kept of a stream
+_ASKED = "asked"  # the note that holds what the journal is told of a request's body
 
 
 class Options(BaseModel, extra="forbid", frozen=True):
@@ -26,35 +27,46 @@ class Options(BaseModel, extra="forbid", frozen=True):
 
 
 class Log:
-    """Writes `exchange.request` in the request flow; in the response flow, promises `exchange.response`."""
+    """Writes `exchange.request` in the request flow; in the response flow, promises `exchange.response`.
+
+    The journal is told the latter too, with the beginnings of both bodies where bodies are wanted.
+    """
 
     def __init__(self, options: Options, tools: Tools) -> None:
         self._bodies = options.bodies
         self._clear = options.user == "clear"
         self._digest = tools.digest
         self._logs = tools.logs
+        self._journal = tools.journal
 
     async def on_request(self, exchange: Exchange) -> None:
         """Say what was asked, and by whom."""
         said = {"method": exchange.method, "path": exchange.path[:_MOST_NAME], **self._who(exchange)}
         said["body_bytes"] = len(exchange.body)
         self._logs.info("exchange.request", **said, **self._content(exchange.body))
+        if begun := self._begun(exchange.body):
+            exchange.notes[_ASKED] = {f"request_{name}": fact for name, fact in begun.items()}
 
     async def on_response(self, exchange: Exchange) -> None:
         """Promise to say how it ended, when the usage and the outcome are known."""
         exchange.at_end(partial(self._ended, exchange))
 
     async def _ended(self, exchange: Exchange) -> None:
-        notes = {name: fact for name, fact in exchange.notes.items() if name != _KEPT}
+        notes = {name: fact for name, fact in exchange.notes.items() if name not in (_KEPT, _ASKED)}
         said = {**notes, **self._who(exchange), **_tokens(exchange), "outcome": exchange.outcome}
         said["status"] = exchange.answer.status if exchange.answer else None
         said["ms"] = _milliseconds(exchange)
-        self._logs.info("exchange.response", **said, **self._content(_produced(exchange)))
+        body, asked = _produced(exchange), exchange.notes.get(_ASKED)
+        self._logs.info("exchange.response", **said, **self._content(body))
+        self._journal({**said, **(asked if isinstance(asked, dict) else {}), **self._begun(body)})
 
     def _who(self, exchange: Exchange) -> dict[str, object]:
         chat = exchange.chat
         return {
             "id": exchange.id,
+            "trace": exchange.trace.id,
+            "span": exchange.trace.span,
+            "parent": exchange.trace.parent,
             "route": exchange.route,
             "credential": exchange.credential.id if exchange.credential else None,
             "user": self._user(exchange.user or (chat.user if chat else None)),
@@ -69,10 +81,12 @@ class Log:
 
     def _content(self, body: bytes | str) -> dict[str, object]:
         """The body as far as it is wanted, and whether that is not all of it."""
+        return {"body": body} if body and self._bodies == "full" else self._begun(body)
+
+    def _begun(self, body: bytes | str) -> dict[str, object]:
+        """The body's beginning where it is wanted, and whether that is not all of it."""
         if self._bodies == "none" or not body:
             return {}
-        if self._bodies == "full":
-            return {"body": body}
         start = body[: 4 * _MOST_CHARACTERS]  # no character takes more than 4 bytes
         text = start if isinstance(start, str) else start.decode(errors="replace")
         cut = len(text) > _MOST_CHARACTERS or len(body) > len(start)

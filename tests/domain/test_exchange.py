@@ -95,11 +95,12 @@ def test_it_begins_when_it_is_received() -> None:
 
 def test_variables_say_who_asks_what() -> None:
     going = exchange()
-    unknown = {"credential": "", "user": "", "request.id": going.id, "model": ""}
-    assert going.variables() == unknown
+    unknown = {"credential": "", "user": "", "model": ""}
+    ids = {"request.id": going.id, "trace.id": going.trace.id, "trace.span": going.trace.span}
+    assert going.variables() == unknown | ids
     going.chat = parse(b'{"model":"gpt-4o","user":"alice"}')
     going.credential = Credential("team-a")
-    known = {"credential": "team-a", "user": "alice", "request.id": going.id, "model": "gpt-4o"}
+    known = {"credential": "team-a", "user": "alice", "model": "gpt-4o"} | ids
     assert going.variables() == known
     going.user = "bob"
     assert going.variables() == {**known, "user": "bob"}

@@ -122,6 +122,14 @@ async def test_values_may_name_who_calls_and_what_for() -> None:
     assert await on_request(header, user="ada") == [(b"x-who", b"key_7/ada req_1 gpt-4o")]
 
 
+async def test_values_may_name_the_trace() -> None:
+    asked = exchange()
+
+    await step(set={"x-trace": "${trace.id}/${trace.span}"}).on_request(asked)
+
+    assert asked.headers == [(b"x-trace", f"{asked.trace.id}/{asked.trace.span}".encode())]
+
+
 @pytest.mark.parametrize(
     ("user", "field"),
     [

@@ -12,6 +12,7 @@ from service.adapters.logs import Logs
 from service.domain.api import Api
 from service.domain.chat import Chat, parse
 from service.domain.exchange import Answer, Credential, Exchange
+from service.domain.trace import Trace
 from service.domain.usage import Estimate, Usage
 from service.interceptors import Tools
 from service.interceptors.log import Log, Options
@@ -63,6 +64,7 @@ def step(book: Book, **options: Any) -> Log:
 def exchange(body: bytes = b'{"model":"gpt-4o","messages":[],"user":"alice"}') -> Exchange:
     """Received at 100 s and answered whole: 10 ms of ours, 2 s of upstream's, 5 ms of ours again."""
     made = Exchange("POST", "/v1/chat/completions", b"", [], body=body, clock=lambda: 100.0, id="req_1")
+    made.trace = Trace(id="ab" * 16, span="cd" * 8, parent="ef" * 8)
     made.route, made.chat, made.credential = "chat", parse(body), Credential("team-a")
     made.answer = Answer(200, [], b'{"id":"chatcmpl-1"}')
     made.times.sent, made.times.head = 100.01, 102.01
@@ -78,6 +80,9 @@ async def test_a_request_is_logged_with_who_asks_for_what(book: Book) -> None:
         "level": "info",
         "event": "exchange.request",
         "id": "req_1",
+        "trace": "ab" * 16,
+        "span": "cd" * 8,
+        "parent": "ef" * 8,
         "method": "POST",
         "path": "/v1/chat/completions",
         "route": "chat",
@@ -110,6 +115,9 @@ async def test_an_exchange_is_logged_when_it_is_over_with_all_that_is_known_then
         "level": "info",
         "event": "exchange.response",
         "id": "req_1",
+        "trace": "ab" * 16,
+        "span": "cd" * 8,
+        "parent": "ef" * 8,
         "route": "chat",
         "credential": "team-a",
         "user": "d(alice)",
@@ -146,6 +154,14 @@ async def test_an_exchange_of_which_nothing_is_known_is_logged_too(book: Book) -
     assert {record[name] for name in unsaid} == {None}
     assert record["ms"]["upstream"] is None
     assert record["outcome"] == "client_gone"
+
+
+async def test_a_trace_that_begins_here_has_no_parent_in_the_log(book: Book) -> None:
+    alone = exchange()
+    alone.trace = Trace(id="ab" * 16, span="cd" * 8)
+    await step(book).on_request(alone)
+    (record,) = book.records()
+    assert (record["trace"], record["span"], record["parent"]) == ("ab" * 16, "cd" * 8, None)
 
 
 async def test_a_note_never_replaces_a_fact(book: Book) -> None:

@@ -9,7 +9,9 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio
 from starlette.routing import Route, Router
@@ -19,6 +21,9 @@ from service.adapters import vocabularies
 from service.adapters.keyring import Keyring, PassThrough, VirtualKeys
 from service.adapters.ledger import Ledger
 from service.adapters.ledger import scripts as lua
+from service.adapters.ledger.breaker import State
+from service.adapters.ledger.journal import Journal
+from service.adapters.ledger.leaderboard import Leaderboard
 from service.adapters.ledger.wire import open_wire
 from service.adapters.logs import Logs
 from service.adapters.metrics import Metrics
@@ -99,8 +104,9 @@ def build(
     """The application of one worker. Raises DefinitionError where something it names is not there."""
     metrics = Metrics(settings.metric_models)
     metrics.runs(version=__version__, revision=api.revision)
+    wire = open_wire(redis_url, lua.load(), timeout=max(SILENCE, settings.ledger_deadline))
     ledger = Ledger(
-        open_wire(redis_url, lua.load(), timeout=max(SILENCE, settings.ledger_deadline)),
+        wire,
         lease=settings.lease,
         deadline=settings.ledger_deadline,
         workers=settings.workers,
@@ -108,14 +114,18 @@ def build(
     )
     digest = digester(settings.digest_key or "")
     threads = Threads(settings.counting_threads)
+    asked = partial(_is_asked, ledger)
+    journal = Journal(wire, keep=settings.exchanges, may_send=asked)
+    leaderboard = Leaderboard(wire, digest, may_send=asked)
     tools = interceptors.Tools(
-        *(api, ledger, tokenizer, logs, metrics, digest), proxies=settings.trusted_proxies, threads=threads
+        *(api, ledger, tokenizer, logs, metrics, digest, settings.trusted_proxies, threads, journal.note)
     )
     try:
         request_flow = [interceptors.build(step, tools) for step in api.request]
         response_flow = [interceptors.build(step, tools) for step in api.response]
     except ValueError as error:
         raise DefinitionError([str(error)]) from None
+    response_flow.append(cast(interceptors.Interceptor, leaderboard))
     keyring, key = _keyring(settings, api, digest, logs)
     upstream = Upstream(api.upstream, connections=settings.upstream_connections)
     reckoner = Reckoner(tokenizer, threads.run)
@@ -130,7 +140,9 @@ def build(
         logs.adopt()
         await ledger.open()
         anyio.current_time()  # its backend is imported at first use, which is not to be a request
-        tell = _teller(parts, ledger)
+        journal.open()
+        leaderboard.open()
+        tell = _teller(parts, ledger, journal)
         ticker = asyncio.create_task(_tick(parts, ledger, tell))
         logs.info("worker.ready", revision=api.revision, version=__version__)
         worker.ready()
@@ -139,6 +151,7 @@ def build(
         finally:
             ticker.cancel()
             await worker.idle()
+            await asyncio.gather(journal.close(), leaderboard.close())
             await ledger.close()
             tell()
             await upstream.close()
@@ -188,9 +201,14 @@ async def _tick(parts: Parts, ledger: Ledger, tell: Callable[[], None]) -> None:
         await asyncio.sleep(TICK)
 
 
-def _teller(parts: Parts, ledger: Ledger) -> Callable[[], None]:
+def _is_asked(ledger: Ledger) -> bool:
+    """Whether the ledger's breaker lets everything through."""
+    return ledger.breaker is State.CLOSED
+
+
+def _teller(parts: Parts, ledger: Ledger, journal: Journal) -> Callable[[], None]:
     """What publishes the numbers of the logs and the ledger, as far as they have grown since."""
-    before = dict.fromkeys(("records", "lost", "dropped", "forgotten"), 0)
+    before = dict.fromkeys(("records", "exchanges", "lost", "dropped", "forgotten"), 0)
 
     def grown(name: str, count: int) -> int:
         more, before[name] = count - before[name], count
@@ -199,6 +217,7 @@ def _teller(parts: Parts, ledger: Ledger) -> Callable[[], None]:
     def tell() -> None:
         metrics = parts.metrics
         metrics.log_records_dropped(grown("records", parts.logs.dropped))
+        metrics.exchanges_dropped(grown("exchanges", journal.dropped))
         metrics.reservations_open(ledger.reservations)
         metrics.reservations_lost(grown("lost", ledger.lost))
         metrics.settles_pending(ledger.pending)

@@ -1,7 +1,8 @@
 """Operations: what the people who run Weir ask it, on a port of its own."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,18 +13,32 @@ from service.adapters import metrics as numbers
 from service.adapters.ledger import LedgerAway
 from service.adapters.ledger import scripts as lua
 from service.adapters.ledger.heartbeat import counted
+from service.adapters.ledger.leaderboard import Leaders
 from service.adapters.ledger.wire import Wire, maxmemory_policy, open_wire
 from service.domain.api import Api
 
 STARTING, READY, DRAINING = 0, 1, 2  # what a worker is doing
 
 
-def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> Starlette:
-    """The app: `/metrics` of all processes that count into that directory, `/livez`, `/readyz`."""
+def operations(
+    api: Api,
+    *,
+    url: str,
+    metrics: str,
+    states: Sequence[int],
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Starlette:
+    """The app: `/metrics` of all processes that count into that directory, `/livez`, `/readyz`.
+
+    `names` are the digests of users that metrics may show by name.
+    """
     wire = open_wire(url, lua.load(), connections=1)
+    leaders = Leaders(wire)
 
     async def show(request: Request) -> Response:
-        page, kind = numbers.page(request.headers.get("accept", ""), directory=metrics)
+        top = numbers.TopSubjects(await leaders.places(), names)
+        accept = request.headers.get("accept", "")
+        page, kind = numbers.page(accept, directory=metrics, others=[top])
         return Response(page, headers={"content-type": kind})
 
     async def livez(request: Request) -> Response:
@@ -46,6 +61,7 @@ def operations(api: Api, *, url: str, metrics: str, states: Sequence[int]) -> St
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        await leaders.close()
         await wire.close()
 
     routes = [Route("/metrics", show), Route("/livez", livez), Route("/readyz", readyz)]

@@ -22,7 +22,7 @@ from service.adapters.keyring import KeysError
 from service.adapters.ledger.embedded import EmbeddedStore, EmbeddedStoreError, end_with_parent
 from service.adapters.logs import Line, Logs, Record
 from service.adapters.vocabularies import VocabularyError
-from service.app import Worker, build, default_definition, load_tokenizer, read_definition
+from service.app import Worker, build, default_definition, digester, load_tokenizer, read_definition
 from service.domain.api import Api, DefinitionError
 from service.domain.tokens import Tokenizer
 from service.operations import DRAINING, READY, STARTING, operations
@@ -167,7 +167,9 @@ class Supervisor:
         """The life of the process for operations. Ctrl-C reaches it too, and is not for it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         public.close()
-        app = operations(self._api, url=self._url, metrics=self._metrics, states=self._states)
+        digest = digester(self._settings.digest_key or "")
+        names = {digest(name): name for name in self._settings.metric_users}
+        app = operations(self._api, url=self._url, metrics=self._metrics, states=self._states, names=names)
         uvicorn.Server(_config(app, grace=1.0)).run(sockets=[private])
 
 

@@ -158,6 +158,8 @@ class Settings:
     metric_models: tuple[str, ...] = _setting(
         _MODELS, _words, "models that have a label of their own; others are `other`"
     )
+    metric_users: tuple[str, ...] = _setting((), _words, "users that metrics show by name, not by digest")
+    exchanges: int = _setting(10_000, _number(0, 10**6), "exchanges kept for `weir tail`; 0: none")
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def definition_variables(self) -> dict[str, str]:

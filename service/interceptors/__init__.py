@@ -1,7 +1,7 @@
 """Interceptors: the steps a flow may name, one file each; the file's name is the step's name."""
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -32,7 +32,8 @@ class Tools:
     """What a step may need: the definition it is part of, and the adapters.
 
     `digest` turns a secret or a name into what may be stored and logged. `proxies` are those that are
-    trusted to say where a request comes from. `threads` do what takes long.
+    trusted to say where a request comes from. `threads` do what takes long. `journal` is told what there
+    is to see of an exchange that is over.
     """
 
     api: Api
@@ -43,6 +44,7 @@ class Tools:
     digest: Callable[[str], str]
     proxies: Proxies = Proxies()  # noqa: RUF009 - it is frozen
     threads: Threads = field(default_factory=partial(Threads, 1))
+    journal: Callable[[Mapping[str, object]], object] = len  # nobody
 
 
 def options() -> dict[str, type[BaseModel]]:

@@ -81,6 +81,12 @@ class Cluster:
             raise LedgerAway("no node tells the slots", unknown=False)
         return [self._link(node) for node in sorted(self._slots.owners())]
 
+    async def master_of(self, key: str, *, anew: bool = False) -> Link:
+        """A link to the master that has a key; `anew` looks at the map before. Raises LedgerAway."""
+        if anew:
+            await asyncio.wait([self._look()], timeout=LATE)
+        return self._link(await self._master(slots.slot_of([key]), LATE))
+
     async def ask(self, *command: Argument) -> object:
         """Run one ordinary command on one of the masters; None where it is not allowed. Raises LedgerAway."""
         first, *_ = await self.masters()

@@ -26,6 +26,11 @@ def open_wire(url: str, scripts: Scripts, *, connections: int = 2, timeout: floa
     return Link(url, scripts, connections=connections, timeout=timeout)
 
 
+async def master_of(wire: Wire, key: str, *, anew: bool = False) -> Link:
+    """The link to the server that has a key; `anew` where the last one failed. Raises LedgerAway."""
+    return await wire.master_of(key, anew=anew) if isinstance(wire, Cluster) else wire
+
+
 async def maxmemory_policy(wire: Wire) -> str:
     """What the masters do when memory is full, the worst where they differ; quotas need `noeviction`.
 

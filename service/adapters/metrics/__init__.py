@@ -28,13 +28,14 @@ from service.adapters.metrics.labels import (
     one_of,
     status_label,
 )
+from service.adapters.metrics.top import TOP, TopSubjects
 from service.domain.drift import drift
 from service.domain.durations import Durations, durations
 from service.domain.exchange import Exchange
 from service.domain.tokens.work import Work
 from service.domain.usage import OUTCOMES
 
-__all__ = ["COUNTERS", "GAUGES", "HISTOGRAMS", "Family", "Metrics", "page"]
+__all__ = ["COUNTERS", "GAUGES", "HISTOGRAMS", "TOP", "Family", "Metrics", "TopSubjects", "page"]
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
@@ -156,6 +157,10 @@ class Metrics:
     def log_records_dropped(self, count: int = 1) -> None:
         """So many log records were lost."""
         self._counters["weir_log_records_dropped_total"]().inc(count)
+
+    def exchanges_dropped(self, count: int) -> None:
+        """So many exchanges could not be kept until the stream of exchanges took them."""
+        self._counters["weir_exchanges_dropped_total"]().inc(count)
 
     def runs(self, *, version: str, revision: str) -> None:
         """This version of Weir runs, with this revision of the definition."""

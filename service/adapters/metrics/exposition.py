@@ -3,7 +3,8 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -15,19 +16,20 @@ from service.adapters.metrics.families import HISTOGRAMS
 _SIGNED = {family.name for family in HISTOGRAMS if family.is_signed()}
 
 
-def page(accept: str, *, directory: str) -> tuple[bytes, str]:
-    """The numbers of all processes that count into `directory`: content, and its media type.
+def page(accept: str, *, directory: str, others: Sequence[Collector] = ()) -> tuple[bytes, str]:
+    """The numbers of all processes that count into `directory`, and others: content, and its media type.
 
     Needs no Metrics in the process that asks. The gauges of processes that are gone are dropped first.
     """
     _forget_the_dead(directory)
-    return exposed(MultiProcessCollector(None, path=directory), accept)  # type: ignore[no-untyped-call]
+    counted = MultiProcessCollector(None, path=directory)  # type: ignore[no-untyped-call]
+    return exposed(counted, accept, others=others)
 
 
-def exposed(numbers: Collector, accept: str) -> tuple[bytes, str]:
+def exposed(numbers: Collector, accept: str, *, others: Sequence[Collector] = ()) -> tuple[bytes, str]:
     """These numbers as the caller accepts them: content, and its media type."""
     encode, media_type = choose_encoder(accept)
-    return encode(_Exposable(numbers)), media_type
+    return encode(_Exposable(numbers, *others)), media_type
 
 
 class _Exposable:
@@ -37,12 +39,12 @@ class _Exposable:
     the sum where it counts for one process, and neither where it counts for many.
     """
 
-    def __init__(self, numbers: Collector) -> None:
+    def __init__(self, *numbers: Collector) -> None:
         self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:
         """The library's metrics, one by one."""
-        for metric in self._numbers.collect():
+        for metric in chain.from_iterable(numbers.collect() for numbers in self._numbers):
             if metric.name in _SIGNED:
                 left_out = metric.name + "_sum", metric.name + "_count"
                 metric.samples = [sample for sample in metric.samples if sample.name not in left_out]

@@ -44,6 +44,7 @@ COUNTERS = (
     Family("weir_settles_forgotten_total", "Settlements that came too late to be counted safely."),
     Family("weir_upstream_errors_total", "Failures of upstream.", ("kind",)),
     Family("weir_log_records_dropped_total", "Log records lost because nobody read the log."),
+    Family("weir_exchanges_dropped_total", "Exchanges that are missing in what `weir tail` shows."),
 )
 HISTOGRAMS = (
     Family("weir_overhead_seconds", "Weir's own part of an exchange.", ("route",), _OWN),

@@ -1,4 +1,4 @@
-"""The command line: weir serve, demo, simulate, check, keys, quota, count, health."""
+"""The command line: weir serve, demo, simulate, check, keys, quota, count, tail, health."""
 
 import argparse
 import http.client
@@ -13,6 +13,7 @@ from service import settings as configuration
 from service.count import arguments as of_count
 from service.quota import arguments as of_quota
 from service.settings import Settings, SettingsError
+from service.tail import arguments as of_tail
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     of_count.add(count)
     count.set_defaults(command=_count)
+
+    tail = commands.add_parser("tail", help="see exchanges as they end")
+    of_tail.add(tail)
+    tail.set_defaults(command=_tail)
 
     health = commands.add_parser("health", help="ask a running gateway whether it is ready")
     health.set_defaults(command=_health)
@@ -172,6 +177,15 @@ def _count(options: argparse.Namespace) -> int:
     if settings is None:
         return 2
     from service.count import command
+
+    return command.run(settings, options, _complain)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    settings = _settings(options, to_serve=options.user is not None)
+    if settings is None:
+        return 2
+    from service.tail import command
 
     return command.run(settings, options, _complain)
 

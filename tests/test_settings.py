@@ -30,6 +30,8 @@ GIVEN: dict[str, tuple[str, Any]] = {  # what each setting may be given, and how
     "WEIR_GRACE": ("2m", 120.0),
     "WEIR_LOG_LEVEL": ("error", "error"),
     "WEIR_METRIC_MODELS": ("gpt-4o, my-own,", ("gpt-4o", "my-own")),
+    "WEIR_METRIC_USERS": ("ada,bob", ("ada", "bob")),
+    "WEIR_EXCHANGES": ("0", 0),
 }
 WRONG = {
     "WEIR_PORT": ("65536", "a whole number from 0 to 65535, not '65536'"),
@@ -58,6 +60,7 @@ WRONG = {
     "WEIR_LEDGER_DEADLINE": ("1ms", "a duration from 0.01s to 30s, such as 250ms or 30s, not '1ms'"),
     "WEIR_DRAIN": ("1h", "a duration from 0s to 600s, such as 250ms or 30s, not '1h'"),
     "WEIR_GRACE": ("-1s", "a duration from 0s to 3600s, such as 250ms or 30s, not '-1s'"),
+    "WEIR_EXCHANGES": ("all", "a whole number from 0 to 1000000, not 'all'"),
     "WEIR_LOG_LEVEL": ("loud", "one of debug, info, warning, error, not 'loud'"),
 }
 FLAGS = {variable: flag for variable, flag, _, _ in described()}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -168,7 +168,9 @@ async def now(wire: Wire) -> int:
     return int(answer[0]) * 1000 + int(answer[1]) // 1000
 
 
-async def follow(wire: Wire, after: str, *, anew: bool = False) -> AsyncIterator[list[tuple[str, str]]]:
+async def follow(
+    wire: Wire, after: str, *, anew: bool = False
+) -> AsyncGenerator[list[tuple[str, str]], None]:
     """The entries behind one, id and record, as they come; none where a second passed without.
 
     On a connection of its own; `anew` where the last one failed. Raises LedgerAway.

@@ -1,0 +1,1 @@
+"""Tail: what an operator sees of exchanges, live, as they end."""

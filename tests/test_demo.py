@@ -1,6 +1,7 @@
 """The demo: it shows what it promises, spends nobody's key unasked, and leaves nothing behind."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -42,6 +43,8 @@ def test_a_user_is_counted_charged_refused_and_let_in_again_and_no_key_is_spent(
     assert text.startswith("a simulated model, which costs nothing: ")
     for word in ("refused", "others are not concerned", "and is let in again", "\nok\n"):
         assert word in text
+    assert "what `weir tail` shows of it:" in text
+    assert ("answers" in text.partition("Prometheus at ")[2]) == bool(shutil.which("prometheus"))
     assert requests(canary) == 0
     assert KEY not in text
 
@@ -63,7 +66,7 @@ def test_only_when_it_is_asked_to_does_it_spend_the_key(real: Program, canary: s
 
 def test_a_demo_that_is_killed_leaves_nothing_behind(real: Program) -> None:
     children = real.children()
-    assert len(children) == 2  # a store, a gateway
+    assert len(children) == 2 + bool(shutil.which("prometheus"))  # a store, a gateway
     os.kill(real.pid, signal.SIGKILL)
     until(lambda: not any(map(is_running, children)), within=5.0)
 

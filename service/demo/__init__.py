@@ -1,10 +1,13 @@
 """Demo: a minute in the life of a gateway, with a store and a model of its own."""
 
 import signal
+import tempfile
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from service.adapters.ledger.embedded import EmbeddedStoreError
+from service.demo import watch
 from service.demo.house import COLUMNS, LIMIT, WINDOW, House, Shown, build
 from service.demo.program import PATIENCE, Failed
 from service.settings import Settings
@@ -18,8 +21,11 @@ def run(settings: Settings, *, check: bool, real: bool) -> int:
     try:
         with ExitStack() as stack:
             house = build(stack, settings, real=real)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-demo-")))
+            prometheus = stack.enter_context(watch.prometheus(house.operations, folder))
             _show(house)
-            print("\nok" if check else house.farewell(), flush=True)
+            _look(house, prometheus)
+            print("\nok" if check else house.farewell(prometheus), flush=True)
             if not check:
                 house.wait()
     except (Failed, EmbeddedStoreError) as fault:
@@ -66,6 +72,18 @@ def _settle_down(house: House) -> None:
         _promise(time.monotonic() < until, "reservations stayed open, or the metrics are silent")
         time.sleep(0.2)
     print("\nnothing is open any more; the metrics have counted every answer")
+
+
+def _look(house: House, prometheus: str | None) -> None:
+    """What operators see of it."""
+    lines = watch.seen(house.store, count=house.asked)
+    print("\nwhat `weir tail` shows of it:", "...", *lines[-6:], sep="\n")
+    refusals = [line for line in lines if " 429 " in line]
+    _promise((len(lines), len(refusals)) == (house.asked, 1), "weir tail does not show every exchange")
+    if prometheus:
+        answers = watch.counted(prometheus)
+        print(f"\nPrometheus at {prometheus} knows of {answers:.0f} answers")
+        _promise(answers > 0, "Prometheus knows of no answer")
 
 
 def _say(shown: Shown, remark: str = "") -> Shown:

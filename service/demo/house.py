@@ -49,11 +49,13 @@ class Shown:
 class House:
     """A running gateway, and how to ask it."""
 
-    def __init__(self, gateway: Program, *, key: str, model: str, shown_key: str) -> None:
+    def __init__(self, gateway: Program, *, store: str, key: str, model: str, shown_key: str) -> None:
         said = gateway.waiting_for(lambda record: record["event"] == "serving")
         self.url, self.operations = str(said["api"]), str(said["operations"])
         for _ in range(2):
             gateway.waiting_for(lambda record: record["event"] == "worker.ready")
+        self.store = store
+        self.asked = 0  # questions so far
         self._gateway = gateway
         self._key = key
         self._shown_key = shown_key
@@ -64,7 +66,8 @@ class House:
         body = {"model": self._model, "user": user, "stream": stream, "max_completion_tokens": 80}
         body["messages"] = [{"role": "user", "content": QUESTION}]
         headers = {"authorization": f"Bearer {self._key}"}
-        answer = self._http("POST", f"{self.url}/v1/chat/completions", json=body, headers=headers)
+        self.asked += 1
+        answer = http("POST", f"{self.url}/v1/chat/completions", json=body, headers=headers)
         if stream and answer.status_code == 200 and not answer.text.rstrip().endswith("data: [DONE]"):
             raise Failed("a stream ended without [DONE]")
         id = answer.headers["x-request-id"]
@@ -84,24 +87,19 @@ class House:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's series on the page of operations."""
-        page = self._http("GET", f"{self.operations}/metrics").text
+        page = http("GET", f"{self.operations}/metrics").text
         series = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", page, re.MULTILINE)
         return sum(map(float, series))
 
-    @staticmethod
-    def _http(method: str, url: str, **content: Any) -> httpx.Response:
-        try:
-            return httpx.request(method, url, timeout=PATIENCE, trust_env=False, **content)
-        except httpx.HTTPError as error:
-            raise Failed(f"{url}: {error}") from error
-
-    def farewell(self) -> str:
-        """Where everything is, and a command to paste."""
+    def farewell(self, prometheus: str | None) -> str:
+        """Where everything is, and commands to paste."""
         body = {"model": self._model, "user": "you", "max_completion_tokens": 80}
         body["messages"] = [{"role": "user", "content": "Hello!"}]
         return (
             f"\nThe gateway goes on until Ctrl-C. API {self.url}/v1, metrics {self.operations}/metrics, "
-            f"readiness {self.operations}/readyz. Try it (each user has {LIMIT} tokens per {WINDOW}):\n\n"
+            f"readiness {self.operations}/readyz{f', Prometheus {prometheus}' if prometheus else ''}. "
+            f"Watch it: REDIS_URL={self.store} weir tail. "
+            f"Try it (each user has {LIMIT} tokens per {WINDOW}):\n\n"
             f'curl -i {self.url}/v1/chat/completions \\\n  -H "authorization: Bearer {self._shown_key}" '
             f"-H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"
         )
@@ -109,6 +107,14 @@ class House:
     def wait(self) -> None:
         """Until the gateway ends."""
         self._gateway.process.wait()
+
+
+def http(method: str, url: str, **content: Any) -> httpx.Response:
+    """The answer to a request. Raises Failed."""
+    try:
+        return httpx.request(method, url, timeout=PATIENCE, trust_env=False, **content)
+    except httpx.HTTPError as error:
+        raise Failed(f"{url}: {error}") from error
 
 
 def build(stack: ExitStack, settings: Settings, *, real: bool) -> House:
@@ -138,7 +144,9 @@ def build(stack: ExitStack, settings: Settings, *, real: bool) -> House:
             WEIR_DIGEST_KEY=settings.digest_key or "",
         )
     )
-    return House(Program(gateway), key=key, model=model, shown_key="$OPENAI_API_KEY" if real else key)
+    return House(
+        Program(gateway), store=store.url, key=key, model=model, shown_key="$OPENAI_API_KEY" if real else key
+    )
 
 
 def _small_definition() -> str:

@@ -1,5 +1,6 @@
 # demo: see it work.  test: run the tests.  lint: format, lint, types, layers.
 # check-deploy: read the deployment as its programs do, and build without an engine what the image holds.
+# dashboards: write what Grafana is given, from deploy/grafana/source.
 # bench: what a request costs, and counting.  bench-ledger: what a call costs the store.
 # Each installs what it needs into .venv, with uv where it is there, else with venv and pip.
 
@@ -15,7 +16,7 @@ CREATE = $(PYTHON) -m venv .venv
 INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint check-deploy bench bench-ledger lock clean
+.PHONY: demo test lint check-deploy dashboards bench bench-ledger lock clean
 
 demo: .venv/.ready
 	@$(RUN)/weir demo $(ARGS)
@@ -30,7 +31,10 @@ lint: .venv/.ready-dev
 	@$(RUN)/lint-imports
 
 check-deploy: .venv/.ready-dev
-	@$(RUN)/python -m pytest -m "network or not network" tests/deploy/test_gates.py tests/deploy/test_image.py tests/deploy/test_deployment.py $(ARGS)
+	@$(RUN)/python -m pytest -m "network or not network" tests/deploy/test_gates.py tests/deploy/test_image.py tests/deploy/test_deployment.py tests/deploy/test_dashboards.py $(ARGS)
+
+dashboards: .venv/.ready
+	@$(RUN)/python -m deploy.grafana.source
 
 bench: .venv/.ready-dev
 	@$(RUN)/python -m benchmarks $(ARGS)

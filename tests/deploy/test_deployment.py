@@ -12,6 +12,7 @@ import yaml
 
 from service import settings
 from service.adapters import metrics
+from tests.deploy.published import exported
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -33,16 +34,6 @@ needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="there is no promtool o
 def ran(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """What a program said, in an environment of its own."""
     return subprocess.run(command, env={"HOME": "/"}, capture_output=True, text=True, check=False)
-
-
-def exported() -> dict[str, tuple[str, ...]]:
-    """Every series that Weir publishes, and its labels."""
-    plain = {family.name: family.labels for family in (*metrics.COUNTERS, *metrics.GAUGES)}
-    for family in metrics.HISTOGRAMS:
-        if not family.is_signed():
-            plain |= {f"{family.name}_{suffix}": family.labels for suffix in ("count", "sum")}
-        plain[f"{family.name}_bucket"] = (*family.labels, "le")
-    return plain
 
 
 # Compose

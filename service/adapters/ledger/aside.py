@@ -28,7 +28,10 @@ class Aside:
         self._failed = False  # the last time: the key may lie elsewhere now
 
     async def ask(self, key: str, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """The answers to commands about this key. Raises LedgerAway: `unknown`, some may be carried out."""
+        """The answers to commands about this key.
+
+        Raises LedgerAway, `unknown` unless the server was not reached, or refused the first of them.
+        """
         sent = False
         try:
             async with asyncio.timeout(PATIENCE):
@@ -44,10 +47,9 @@ class Aside:
         except asyncio.CancelledError:
             await self._leave()
             raise
-        refused = [answer for answer in answers if isinstance(answer, RedisError)]
-        if refused:
+        for refused in (answer for answer in answers if isinstance(answer, RedisError)):
             await self._leave()
-            raise LedgerAway(reason_of(refused[0]), unknown=len(refused) < len(answers))
+            raise LedgerAway(reason_of(refused), unknown=refused is not answers[0])
         self._failed = False
         return answers
 
@@ -70,7 +72,7 @@ class Aside:
 async def _was_closed(connection: AbstractConnection) -> bool:
     """Whether the server has hung up, which nobody heard as nobody was reading."""
     try:
-        return bool(await connection.can_read_destructive())
+        return bool(await connection.can_read())
     except (RedisError, OSError):
         return True
 

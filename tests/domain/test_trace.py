@@ -106,6 +106,12 @@ def test_a_trace_that_begins_here_is_nobody_else_s_and_is_not_sampled() -> None:
     assert (len(one.id), len(one.span), one.parent, one.flags) == (32, 16, None, "00")
 
 
+def test_our_span_takes_the_place_of_the_caller_s_and_nothing_else_changes() -> None:
+    trace, fields = traced([(PARENT, TOLD), OTHER, (STATE, b"a=1")])
+    assert fields == [OTHER, (STATE, b"a=1"), (PARENT, f"00-{ID}-{trace.span}-01".encode())]
+    assert (trace.parent, trace.span != SPAN) == (SPAN, True)
+
+
 def test_who_is_told_of_nothing_begins_one() -> None:
     trace, fields = traced([OTHER])
     assert trace.parent is None

@@ -17,7 +17,7 @@ def line(record: Mapping[str, Any], *, coloured: bool) -> str:
         _column(record.get("user") or record.get("credential"), _USER),
         _column(record.get("model"), _MODEL),
         _status(record.get("status"), coloured=coloured),
-        _tokens(record.get("used")).rjust(13),
+        _tokens(record.get("used")).rjust(15),
         _column(_why(record), _POLICY),
         _milliseconds(record.get("ms")).rjust(10),
         cell(str(record.get("id") or "-"), _ID),

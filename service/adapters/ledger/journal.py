@@ -85,6 +85,8 @@ class Journal:
                     pass
         except TimeoutError:
             self._stop()
+        if self._task:
+            await asyncio.gather(self._task, return_exceptions=True)
         while self._waiting:
             self._drop()
         await self._aside.close()

@@ -81,6 +81,7 @@ class Leaderboard:
                 await self.flush()
         if self._task:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         await self._aside.close()
 
     async def flush(self) -> None:

@@ -29,6 +29,7 @@ from service.adapters.logs import Logs
 from service.adapters.metrics import Metrics
 from service.adapters.threads import Threads
 from service.adapters.upstream import Upstream
+from service.adapters.vitals import Vitals
 from service.domain.api import Api, DefinitionError, parse
 from service.domain.reckoning import Reckoner
 from service.domain.tokens import Tokenizer
@@ -42,6 +43,7 @@ DEFINITION = "OpenAI_Chat_Completions_API.yaml"
 SILENCE = 1.0  # s without a word after which a connection to the ledger is given up, or a call's deadline
 LONGEST_REMEMBERED = 512  # characters of a text whose digest is made once
 TICK = 1.0  # s between two looks at what changes by itself
+EPOCH = 10**12  # ms; a ledger that says less has not told the time yet
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Worker:
 
     draining: bool = False
     exchanges: int = 0  # under way, their endings included
+    number: int = 0  # which of the workers it is; whoever takes its place has the same
     ready: Callable[[], None] = lambda: None
 
     async def idle(self, patience: float = 2.0) -> None:
@@ -103,7 +106,7 @@ def build(
 ) -> Router:
     """The application of one worker. Raises DefinitionError where something it names is not there."""
     metrics = Metrics(settings.metric_models)
-    metrics.runs(version=__version__, revision=api.revision)
+    metrics.runs(version=__version__, revision=api.revision, loaded=time.time())
     wire = open_wire(redis_url, lua.load(), timeout=max(SILENCE, settings.ledger_deadline))
     ledger = Ledger(
         wire,
@@ -143,13 +146,15 @@ def build(
         journal.open()
         leaderboard.open()
         tell = _teller(parts, ledger, journal)
-        ticker = asyncio.create_task(_tick(parts, ledger, tell))
+        vitals = Vitals(partial(metrics.vitals, worker.number))
+        watching = [asyncio.create_task(one) for one in (_tick(parts, ledger, tell), vitals.run())]
         logs.info("worker.ready", revision=api.revision, version=__version__)
         worker.ready()
         try:
             yield
         finally:
-            ticker.cancel()
+            for task in watching:
+                task.cancel()
             await worker.idle()
             await asyncio.gather(journal.close(), leaderboard.close())
             await ledger.close()
@@ -226,5 +231,7 @@ def _teller(parts: Parts, ledger: Ledger, journal: Journal) -> Callable[[], None
         )
         metrics.ledger_breaker(ledger.breaker)
         metrics.workers_alive(ledger.workers)
+        if (theirs := ledger.now()) > EPOCH:
+            metrics.clock_skew(time.time() - theirs / 1000)
 
     return tell

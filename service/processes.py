@@ -137,7 +137,7 @@ class Supervisor:
         """A worker's life."""
         settings, states = self._settings, self._states
         states[index] = STARTING
-        worker = Worker()
+        worker = Worker(number=index)
         logs = Logs(sys.stdout, level=settings.log_level)
         app = build(settings, self._api, self._tokenizer, redis_url=self._url, logs=logs, worker=worker)
         server = uvicorn.Server(_config(app, grace=settings.grace))

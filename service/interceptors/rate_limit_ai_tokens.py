@@ -87,6 +87,8 @@ class RateLimitAiTokens:
             exchange.notes["shadow"] = shadow
         if verdict.refusing is None:
             exchange.notes["reserved"] = tokens
+            exchange.at_end(partial(self._let_go, tokens))
+            self._metrics.held(tokens)
             return
         name = verdict.refusing.policy.name
         exchange.notes["policy"] = name
@@ -95,6 +97,9 @@ class RateLimitAiTokens:
             raise blocked(verdict)
         self._metrics.refused(name, "never" if verdict.wait is None else "limit", enforced=True)
         raise refusal(verdict, verdict.refusing.model)
+
+    async def _let_go(self, tokens: int) -> None:
+        self._metrics.held(-tokens)
 
     def _go_without(
         self, exchange: Exchange, reservation: Reservation, estimate: Estimate, away: LedgerAway

@@ -3,16 +3,19 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed
 
 from service.adapters.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics, page
 from service.domain.chat import Chat
 from service.domain.durations import durations
-from service.domain.exchange import Answer, Exchange
+from service.domain.exchange import Answer, Credential, Exchange
 from service.domain.usage import Estimate, Usage
 
 WORKER = """
@@ -21,6 +24,9 @@ from service.adapters.metrics import Metrics
 metrics = Metrics()
 metrics.started("chat")
 metrics.upstream_error("timeout")
+metrics.held(100)
+metrics.clock_skew(0.5 if sys.argv[1] == "away" else 0.1)
+metrics.vitals(int(sys.argv[1] == "away"), lag=0.0, cpu=2.0, memory=4096)
 metrics.ledger_available(sys.argv[1] == "reachable")
 print("ready", flush=True)
 sys.stdin.read()
@@ -149,7 +155,12 @@ def test_the_small_numbers_are_on_the_page() -> None:
     metrics.settles_pending(2)
     metrics.upstream_error("refused")
     metrics.log_records_dropped(5)
-    metrics.runs(version="1.2.3", revision="abcdef012345")
+    metrics.runs(version="1.2.3", revision="abcdef012345", loaded=1.7e9)
+    metrics.held(100)
+    metrics.held(-40)
+    metrics.clock_skew(-0.25)
+    metrics.vitals(3, lag=0.004, cpu=0.5, memory=4096)
+    metrics.vitals(3, lag=0.004, cpu=0.25, memory=8192)
     assert set(lines(metrics)) >= {
         'weir_refusals_total{enforced="true",policy="user-minute",reason="limit"} 1.0',
         'weir_refusals_total{enforced="false",policy="user-minute",reason="never"} 1.0',
@@ -163,31 +174,74 @@ def test_the_small_numbers_are_on_the_page() -> None:
         "weir_log_records_dropped_total 5.0",
         'weir_build_info{version="1.2.3"} 1.0',
         'weir_definition_info{revision="abcdef012345"} 1.0',
+        "weir_definition_loaded_timestamp_seconds 1.7e+09",
+        "weir_tokens_held 60.0",
+        "weir_clock_skew_seconds 0.25",
+        'weir_loop_lag_seconds_bucket{le="0.002"} 0.0',
+        'weir_loop_lag_seconds_bucket{le="0.005"} 2.0',
+        'weir_worker_cpu_seconds_total{worker="3"} 0.75',
+        'weir_worker_memory_bytes{worker="3"} 8192.0',
     }
 
 
 def test_series_do_not_grow_with_what_clients_send() -> None:
-    """1,000 invented models, outcomes, statuses, routes and policies end in one series each."""
+    """10,000 users, 1,000 models and paths, and as many invented outcomes: one series each."""
     metrics = Metrics(["gpt-4o"])
     metrics.declare(["user-minute"])
+    random = Random(5)
 
-    def send(number: int) -> None:
-        strange = exchange(model=f"model-{number}", outcome=f"outcome-{number}", status=1000 + number)
-        strange.route = f"/{number}"
-        strange.usage = Usage(prompt=1, completion=1, source=f"source-{number}")
+    def name() -> str:
+        return random.randbytes(8).hex()
+
+    models, paths = ([name() for _ in range(1000)] for _ in range(2))
+
+    def send() -> None:
+        strange = exchange(model=random.choice(models), outcome=name(), status=random.randrange(600, 2000))
+        strange.path = strange.route = random.choice(paths)
+        strange.user = name()
+        strange.credential = Credential(name(), None, name())
+        strange.estimate = Estimate(1, 1)
+        strange.usage = Usage(prompt=1, completion=1, source=random.choice((name(), "provider")))
         metrics.started(strange.route)
         metrics.ended(strange)
-        metrics.refused(f"policy-{number}", f"reason-{number}", True)
-        metrics.ledger_call(f"call-{number}", f"result-{number}", 0.1)
-        metrics.upstream_error(f"kind-{number}")
-        metrics.tokens("gpt-4o", f"kind-{number}", 1)
+        metrics.refused(name(), name(), True)
+        metrics.degraded(name(), name())
+        metrics.ledger_call(name(), name(), 0.1)
+        metrics.upstream_error(name())
+        metrics.tokens("gpt-4o", name(), 1)
 
-    send(0)
-    before = len(lines(metrics))
-    for number in range(1, 1000):
-        send(number)
-    assert len(lines(metrics)) == before
-    assert 'weir_tokens_total{kind="prompt",model="other"} 1000.0' in lines(metrics)
+    for _ in range(50):
+        send()
+    before = {line.rpartition(" ")[0] for line in lines(metrics)}
+    for _ in range(50, 10_000):
+        send()
+    assert {line.rpartition(" ")[0] for line in lines(metrics)} == before
+    assert 'weir_tokens_total{kind="prompt",model="other"} 10000.0' in lines(metrics)
+
+
+def test_an_exchange_s_tokens_are_told_in_the_words_of_open_telemetry_too() -> None:
+    metrics = Metrics(["gpt-4o"])
+    for model in ("gpt-4o", "strange"):
+        done = exchange(model=model)
+        done.usage = Usage(prompt=11, completion=0, source="provider")
+        metrics.ended(done)
+    name, said = "gen_ai_client_inference_usage", 'gen_ai_operation_name="chat",gen_ai_provider_name="openai"'
+    assert set(lines(metrics)) >= {
+        f'{name}_{direction}_tokens_total{{{said},gen_ai_request_model="{model}"}} {count}'
+        for direction, count in (("input", 11.0), ("output", 0.0))
+        for model in ("gpt-4o", "other")
+    }
+
+
+def test_a_duration_leads_to_the_last_exchange_that_took_as_long() -> None:
+    metrics = Metrics()
+    done = exchange()
+    metrics.ended(done)
+    page, _ = metrics.page("application/openmetrics-text; version=1.0.0")
+    families: Iterable[Metric] = parsed(page.decode())  # type: ignore[no-untyped-call]
+    (durations_,) = (family for family in families if family.name == "weir_request_seconds")
+    (exemplar,) = (sample.exemplar for sample in durations_.samples if sample.exemplar)
+    assert (exemplar.labels, exemplar.value) == ({"request_id": done.id, "trace_id": done.trace.id}, 10.0)
 
 
 def test_a_count_of_nothing_makes_no_series() -> None:
@@ -199,7 +253,9 @@ def test_a_count_of_nothing_makes_no_series() -> None:
 def test_every_metric_has_our_prefix_and_says_what_it_is() -> None:
     families = (*COUNTERS, *HISTOGRAMS, *GAUGES)
     assert len({family.name for family in families}) == len(families)
-    assert all(family.name.startswith("weir_") and family.help.endswith(".") for family in families)
+    assert all(
+        family.name.startswith(("weir_", "gen_ai_")) and family.help.endswith(".") for family in families
+    )
     assert not {label for family in families for label in family.labels} & {"user", "credential"}
 
 
@@ -216,11 +272,18 @@ def test_a_killed_worker_keeps_its_counts_and_leaves_the_gauges(shared: Path) ->
         both = page("", directory=str(shared))[0].decode().splitlines()
         assert 'weir_in_flight{route="chat"} 2.0' in both
         assert "weir_ledger_available 0.0" in both
+        assert "weir_tokens_held 200.0" in both
+        assert "weir_clock_skew_seconds 0.5" in both
+        assert 'weir_worker_memory_bytes{worker="1"} 4096.0' in both
         other.kill()
         other.wait()
         one = page("", directory=str(shared))[0].decode().splitlines()
         assert 'weir_in_flight{route="chat"} 1.0' in one
         assert "weir_ledger_available 1.0" in one
+        assert "weir_tokens_held 100.0" in one
+        assert "weir_clock_skew_seconds 0.1" in one
+        assert 'weir_worker_memory_bytes{worker="1"}' not in "".join(one)
+        assert 'weir_worker_cpu_seconds_total{worker="1"} 2.0' in one
         assert 'weir_upstream_errors_total{kind="timeout"} 2.0' in one
 
 
@@ -231,6 +294,7 @@ def test_a_worker_with_the_number_of_a_dead_one_does_not_inherit_its_gauges(shar
     shown = subprocess.run(reborn, capture_output=True, text=True, check=True).stdout.splitlines()
     assert 'weir_upstream_errors_total{kind="timeout"} 1.0' in shown
     assert 'weir_in_flight{route="chat"} 0.0' in shown
+    assert "weir_tokens_held 0.0" in shown
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

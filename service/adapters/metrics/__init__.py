@@ -33,7 +33,7 @@ from service.domain.drift import drift
 from service.domain.durations import Durations, durations
 from service.domain.exchange import Exchange
 from service.domain.tokens.work import Work
-from service.domain.usage import OUTCOMES
+from service.domain.usage import OUTCOMES, Usage
 
 __all__ = ["COUNTERS", "GAUGES", "HISTOGRAMS", "TOP", "Family", "Metrics", "TopSubjects", "page"]
 
@@ -44,7 +44,7 @@ class Metrics:
     """The numbers of one process. `models` are the names that may be labels."""
 
     def __init__(self, models: Sequence[str] = (), registry: CollectorRegistry | None = None) -> None:
-        _count_as_one_process()
+        self._is_alone = _count_as_one_process()
         self.registry = CollectorRegistry() if registry is None else registry
         self._models = frozenset(models)
         self._policies: set[str] = set()
@@ -53,6 +53,7 @@ class Metrics:
         self._gauges = {family.name: _children(family, Gauge, self.registry) for family in GAUGES}
         for route in ROUTES:  # a dead process of the same id may have left its numbers in the file
             self._gauges["weir_in_flight"](route).set(0)
+        self._gauges["weir_tokens_held"]().set(0)
         self.reservations_open(0)
         self.settles_pending(0)
         self.ledger_available(True)
@@ -71,16 +72,20 @@ class Metrics:
         status = status_label(exchange.answer.status if exchange.answer else None)
         self._counters["weir_requests_total"](route, one_of(exchange.outcome, OUTCOMES), status).inc()
         self._gauges["weir_in_flight"](route).dec()
-        self._timed(route, durations(exchange))
+        self._timed(route, durations(exchange), self._exemplar(exchange))
         self._used(exchange)
 
-    def _timed(self, route: str, spent: Durations) -> None:
-        self._histograms["weir_request_seconds"](route).observe(spent.total)
+    def _timed(self, route: str, spent: Durations, exemplar: dict[str, str] | None) -> None:
+        self._histograms["weir_request_seconds"](route).observe(spent.total, exemplar)
         self._histograms["weir_overhead_seconds"](route).observe(spent.own)
         if spent.upstream is not None:
             self._histograms["weir_upstream_seconds"](route).observe(spent.upstream)
         if spent.first_byte is not None:
             self._histograms["weir_first_byte_seconds"](route).observe(spent.first_byte)
+
+    def _exemplar(self, exchange: Exchange) -> dict[str, str] | None:
+        """What leads from a number to an exchange; the library keeps it where it counts for one process."""
+        return {"request_id": exchange.id, "trace_id": exchange.trace.id} if self._is_alone else None
 
     def _used(self, exchange: Exchange) -> None:
         model = exchange.chat.model if exchange.chat else OTHER
@@ -90,8 +95,14 @@ class Metrics:
             self._counters["weir_usage_total"](one_of(usage.source, SOURCES)).inc()
             for kind in ("prompt", "completion", "cached", "reasoning"):
                 self.tokens(model, kind, getattr(usage, kind))
+            self._told_as_gen_ai(one_of(model, self._models), usage)
         for part, error in drift(exchange):
             self._histograms["weir_estimate_error_ratio"](one_of(model, self._models), part).observe(error)
+
+    def _told_as_gen_ai(self, model: str, usage: Usage) -> None:
+        for direction, count in (("input", usage.prompt), ("output", usage.completion)):
+            name = f"gen_ai_client_inference_usage_{direction}_tokens_total"
+            self._counters[name](model, "openai", "chat").inc(count)
 
     def tokens(self, model: str, kind: str, count: int) -> None:
         """Tokens of one of KINDS. `ended` counts all but reserved, returned and overrun itself."""
@@ -129,6 +140,17 @@ class Metrics:
         """What this worker's breaker lets through: 0 everything, 1 one call to see, 2 nothing."""
         self._gauges["weir_ledger_breaker"]().set(state)
 
+    def clock_skew(self, seconds: float) -> None:
+        """So far are this worker's clock and the ledger's apart, ahead or behind."""
+        self._gauges["weir_clock_skew_seconds"]().set(abs(seconds))
+
+    def vitals(self, worker: int, *, lag: float, cpu: float, memory: int | None) -> None:
+        """How a worker is: its loop ran `lag` s late, it worked for `cpu` s more, and has `memory` bytes."""
+        self._histograms["weir_loop_lag_seconds"]().observe(lag)
+        self._counters["weir_worker_cpu_seconds_total"](str(worker)).inc(cpu)
+        if memory is not None:
+            self._gauges["weir_worker_memory_bytes"](str(worker)).set(memory)
+
     def workers_alive(self, count: int) -> None:
         """So many workers does this one know of, itself included."""
         self._gauges["weir_workers_alive"]().set(count)
@@ -146,6 +168,10 @@ class Metrics:
         """So many reservations ended by their lease."""
         self._counters["weir_reservations_lost_total"]().inc(count)
 
+    def held(self, tokens: int) -> None:
+        """So many tokens more are reserved, or, below 0, are so no longer."""
+        self._gauges["weir_tokens_held"]().inc(tokens)
+
     def settles_pending(self, count: int) -> None:
         """So many settlements wait in this worker's outbox."""
         self._gauges["weir_settles_pending"]().set(count)
@@ -162,8 +188,12 @@ class Metrics:
         """So many exchanges could not be kept until the stream of exchanges took them."""
         self._counters["weir_exchanges_dropped_total"]().inc(count)
 
-    def runs(self, *, version: str, revision: str) -> None:
-        """This version of Weir runs, with this revision of the definition."""
+    def runs(self, *, version: str, revision: str, loaded: float) -> None:
+        """This version of Weir runs, with this revision of the definition, `loaded` then in Unix time.
+
+        Who reads the definition tells it before its workers do; theirs is the later time, and not shown.
+        """
+        self._gauges["weir_definition_loaded_timestamp_seconds"]().set(loaded)
         self._gauges["weir_build_info"](version).set(1)
         self._gauges["weir_definition_info"](revision).set(1)
 
@@ -172,11 +202,16 @@ class Metrics:
         return exposed(self.registry, accept)
 
 
-def _count_as_one_process() -> None:
-    """Ask the system once who we are; the library would, thirty times an exchange, after every number."""
-    if values.ValueClass is not values.MutexValue:
-        pid = os.getpid()
-        values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
+def _count_as_one_process() -> bool:
+    """Ask the system once who we are; the library would, thirty times an exchange, after every number.
+
+    Whether the library counts for this process alone.
+    """
+    if values.ValueClass is values.MutexValue:
+        return True
+    pid = os.getpid()
+    values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
+    return False
 
 
 def _children(family: Family, kind: type[_Metric], registry: CollectorRegistry) -> Callable[..., _Metric]:

@@ -43,19 +43,18 @@ def queries(dashboard: dict[str, Any], window: str = "1m") -> list[tuple[str, st
 
 def filled(expression: str, window: str = "1m") -> str:
     """An expression with the variables of Grafana filled in: all instances, all models, all policies."""
-    values = {"__rate_interval": window, "__interval": window, "__range": window}
-    return re.sub(r"\$\{?(\w+)(?::\w+)?\}?", lambda found: values.get(found[1], ".*"), expression)
+    return re.sub(r"\$(\w+)", lambda found: window if found[1] == "__rate_interval" else ".*", expression)
 
 
-def values(prometheus: httpx.Client, expression: str) -> list[float]:
+def numbers(prometheus: httpx.Client, expression: str) -> list[float]:
     """What a Prometheus answers now: the numbers, less those that are none.
 
     Raises httpx.HTTPStatusError where it does not understand.
     """
     answer = prometheus.post("/api/v1/query", data={"query": expression})
     answer.raise_for_status()
-    numbers = [float(series["value"][1]) for series in answer.json()["data"]["result"]]
-    return [number for number in numbers if not math.isnan(number)]
+    found = [float(series["value"][1]) for series in answer.json()["data"]["result"]]
+    return [number for number in found if not math.isnan(number)]
 
 
 def silent(prometheus: httpx.Client, window: str = "1m") -> list[tuple[str, str, str]]:
@@ -64,7 +63,7 @@ def silent(prometheus: httpx.Client, window: str = "1m") -> list[tuple[str, str,
         (dashboard["title"], title, expression)
         for dashboard in dashboards()
         for title, expression in queries(dashboard, window)
-        if not values(prometheus, expression)
+        if not numbers(prometheus, expression)
     ]
 
 

@@ -177,7 +177,7 @@ def test_a_series_that_nobody_publishes_would_be_noticed() -> None:
 def test_every_number_that_is_published_is_looked_at_somewhere() -> None:
     seen = {name for expression in EXPRESSIONS for name, _ in published.asked(expression)}
     ours = {name for name in published.exported() if re.fullmatch(r"weir_\w+(?<!_sum)(?<!_count)", name)}
-    assert ours - seen == set()
+    assert ours - seen == set(), "no panel shows it"
 
 
 # Data
@@ -245,3 +245,16 @@ def test_a_panel_without_data_would_be_noticed(page: str, tmp_path: Path) -> Non
     done = answered(re.sub(r"^weir_ledger_seconds.*\n", "", page, flags=re.MULTILINE), tmp_path)
     assert done.returncode != 0
     assert "weir_ledger_seconds" in done.stdout + done.stderr
+
+
+def test_what_is_no_number_is_no_data_and_a_question_not_understood_is_told() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if b"nonsense" in request.content:
+            return httpx.Response(400, json={"status": "error"})
+        series = [{"metric": {}, "value": [0, number]} for number in ("NaN", "0", "1.5")]
+        return httpx.Response(200, json={"data": {"result": series}})
+
+    with httpx.Client(base_url="http://prometheus", transport=httpx.MockTransport(answer)) as prometheus:
+        assert queries.numbers(prometheus, "up") == [0, 1.5]
+        with pytest.raises(httpx.HTTPStatusError):
+            queries.numbers(prometheus, "nonsense")

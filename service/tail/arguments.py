@@ -3,10 +3,9 @@
 import argparse
 import re
 
-from service.domain.globs import LONGEST, Globs
-from service.tail.wanted import STATUS
-
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_STATUS = re.compile(r"[1-5](?:xx|[0-9]{2})")
+_LONGEST = 256  # characters of a glob
 _FURTHEST = 7 * _UNITS["d"]  # ms
 _ASKED = (
     "REDIS_URL must be what the gateways have, and for --user WEIR_DIGEST_KEY as well. NO_COLOR turns "
@@ -30,15 +29,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(text: str) -> str:
-    if not STATUS.fullmatch(text):
+    if not _STATUS.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected a status such as 429 or 5xx, not {text!r}")
     return text
 
 
-def _glob(text: str) -> Globs:
-    if not 0 < len(text) <= LONGEST:
-        raise argparse.ArgumentTypeError(f"expected a glob of 1 to {LONGEST} characters")
-    return Globs((text,))
+def _glob(text: str) -> str:
+    if not 0 < len(text) <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"expected a glob of 1 to {_LONGEST} characters")
+    return text
 
 
 def _span(text: str) -> int:

@@ -14,6 +14,7 @@ from service import app
 from service.adapters.ledger import journal, scripts
 from service.adapters.ledger.away import LedgerAway
 from service.adapters.ledger.wire import Wire, open_wire
+from service.domain.globs import Globs
 from service.settings import Settings, inherited
 from service.tail.line import line
 from service.tail.wanted import Wanted
@@ -44,7 +45,7 @@ def run(settings: Settings, options: argparse.Namespace, complain: Complain) -> 
 def _wanted(settings: Settings, options: argparse.Namespace) -> Wanted:
     digest = app.digester(settings.digest_key or "")
     users = frozenset({options.user, digest(options.user)}) if options.user else frozenset()
-    return Wanted(users, options.status or "", options.model)
+    return Wanted(users, options.status or "", Globs((options.model,)) if options.model else None)
 
 
 async def _follow(url: str, tail: "Tail", since: int) -> None:

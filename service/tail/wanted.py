@@ -1,18 +1,18 @@
 """Wanted: which exchanges an operator asked to see."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from service.domain.globs import Globs
 
-STATUS = re.compile(r"[1-5](?:xx|[0-9]{2})")
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What all must hold; empty where anything does. `users` is one user as the log may have it."""
+    """What all must hold; empty where anything does.
+
+    `users` is one user as the log may have it; `status` is one, or such as `5xx`.
+    """
 
     users: frozenset[str] = frozenset()
     status: str = ""

@@ -1,5 +1,6 @@
 """log: one record when a request is in, and one when its exchange is over, however it ended."""
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Literal
 
@@ -11,7 +12,8 @@ from service.interceptors import Tools
 
 _MOST_CHARACTERS = 2048  # of a truncated body
 _MOST_NAME = 256  # characters of what a client may name as it likes
-_KEPT = "kept"  # the note that holds what the gateway kept of a stream
+_MOST_STREAMED = 1_048_576  # bytes of a stream that a full body has
+_KEPT = "kept"  # the note that holds what was kept of a stream
 _ASKED = "asked"  # the note that holds what the journal is told of a request's body
 
 
@@ -24,6 +26,24 @@ class Options(BaseModel, extra="forbid", frozen=True):
 
     bodies: Literal["none", "truncated", "full"] = "none"
     user: Literal["digest", "clear"] = "digest"
+
+
+class Kept:
+    """A stream on its way through, and the first `most` bytes of it."""
+
+    def __init__(self, body: AsyncIterator[bytes], most: int) -> None:
+        self._body = body
+        self._most = most
+        self.start = bytearray()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._body)
+        if len(self.start) < self._most:
+            self.start += chunk[: self._most - len(self.start)]
+        return chunk
 
 
 class Log:
@@ -49,6 +69,10 @@ class Log:
 
     async def on_response(self, exchange: Exchange) -> None:
         """Promise to say how it ended, when the usage and the outcome are known."""
+        answer = exchange.answer
+        if self._bodies != "none" and answer and not isinstance(answer.body, bytes):
+            most = _MOST_STREAMED if self._bodies == "full" else 4 * _MOST_CHARACTERS + 1
+            exchange.notes[_KEPT] = answer.body = Kept(aiter(answer.body), most)
         exchange.at_end(partial(self._ended, exchange))
 
     async def _ended(self, exchange: Exchange) -> None:
@@ -120,9 +144,9 @@ def _milliseconds(exchange: Exchange) -> dict[str, float | None]:
     }
 
 
-def _produced(exchange: Exchange) -> bytes | str:
-    """What went to the client: the whole body, or what the gateway kept of a stream."""
+def _produced(exchange: Exchange) -> bytes:
+    """What upstream answered: the whole body, or what was kept of a stream."""
     if exchange.answer and isinstance(exchange.answer.body, bytes):
         return exchange.answer.body
-    kept = exchange.notes.get(_KEPT, "")
-    return kept if isinstance(kept, bytes | str) else ""
+    kept = exchange.notes.get(_KEPT)
+    return bytes(kept.start) if isinstance(kept, Kept) else b""

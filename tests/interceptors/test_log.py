@@ -230,18 +230,39 @@ async def test_a_truncated_body_is_cut_between_characters(book: Book) -> None:
     assert (record["body"], record["body_truncated"]) == (text[:2048], True)
 
 
-async def test_of_a_stream_what_the_gateway_kept_is_logged(book: Book) -> None:
-    async def events() -> AsyncIterator[bytes]:
-        yield b""
+@pytest.mark.parametrize(
+    ("bodies", "body"),
+    [("full", "data: a\n\ndata: b\n\n"), ("truncated", "data: a\n\ndata: b\n\n"), ("none", None)],
+)
+async def test_of_a_stream_what_upstream_sent_is_logged(book: Book, bodies: str, body: str | None) -> None:
+    going = streaming(b"data: a\n\n", b"data: b\n\n")
+    await step(book, bodies=bodies).on_response(going)
+    assert going.answer
+    assert not isinstance(going.answer.body, bytes)
+    assert [chunk async for chunk in going.answer.body] == [b"data: a\n\n", b"data: b\n\n"]
+    assert await going.end() == []
+    assert book.records()[-1].get("body") == body
 
-    streamed = exchange()
-    streamed.answer = Answer(200, [], events())
-    await step(book, bodies="full").on_response(streamed)
-    streamed.notes["kept"] = "Hello"
-    await streamed.end()
-    (record,) = book.records()
-    assert record["body"] == "Hello"
-    assert "kept" not in record
+
+async def test_of_a_long_stream_the_beginning_is_logged(book: Book) -> None:
+    going = streaming(*[b"x" * 1000] * 20)
+    await step(book, bodies="truncated").on_response(going)
+    assert going.answer
+    assert not isinstance(going.answer.body, bytes)
+    assert len([chunk async for chunk in going.answer.body]) == 20
+    assert await going.end() == []
+    record = book.records()[-1]
+    assert (record["body"], record["body_truncated"]) == ("x" * 2048, True)
+
+
+def streaming(*chunks: bytes) -> Exchange:
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    going = exchange()
+    going.answer = Answer(200, [], body())
+    return going
 
 
 @pytest.mark.parametrize("options", [{"bodies": "all"}, {"user": "hidden"}, {"body": "none"}])

@@ -131,6 +131,7 @@ def _lines(panel: Panel) -> Json:
         "lineWidth": 1,
         "fillOpacity": 20 if panel.stacked else 0,
         "showPoints": "never",
+        **({} if panel.logarithmic else {"axisSoftMin": 0}),  # below 0 only what is
         "stacking": {"mode": "normal" if panel.stacked else "none"},
         "scaleDistribution": {"type": "log", "log": 10} if panel.logarithmic else {"type": "linear"},
         "thresholdsStyle": {"mode": "dashed" if panel.colours else "off"},

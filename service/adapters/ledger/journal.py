@@ -19,7 +19,7 @@ from service.domain.masking import masked, plain
 KEY = "w1:exchanges"
 FIELD = "record"
 LIFE = 7 * 86_400_000  # ms that the stream lives when nothing is added any more
-EVERY = 0.25  # s between two writes
+EVERY = 0.25  # s between two times that what waits is written
 WAITING = 2_000  # records that may wait
 MOST_TEXT = 8 * 1024 * 1024  # characters of bodies that may wait
 BATCH, BATCH_TEXT = 500, 256 * 1024  # records, and characters of their bodies, in one write
@@ -92,7 +92,7 @@ class Journal:
         await self._aside.close()
 
     async def flush(self) -> bool:
-        """Write what waits, as far as one write takes it; whether more may be written at once."""
+        """Write what waits, as far as one write takes it; whether it was written."""
         async with self._sending:
             batch = self._batch() if self._may_send() else []
             if not batch:
@@ -112,7 +112,8 @@ class Journal:
         while True:
             await self._news.wait()
             await asyncio.sleep(EVERY)
-            await self.flush()
+            while await self.flush():
+                pass
             if not self._waiting:
                 self._news.clear()
 

@@ -195,6 +195,17 @@ async def test_it_writes_by_itself_what_comes(store: EmbeddedStore, direct: redi
         await eventually(lambda: len(kept(direct)) == 2)
 
 
+async def test_what_comes_faster_than_one_write_takes_is_written_all_the_same(
+    store: EmbeddedStore, direct: redis.Redis
+) -> None:
+    async with journal(store.url) as written:
+        written.open()
+        for number in range(WAITING):
+            written.note({"id": number})
+        await eventually(lambda: direct.xlen(KEY) == WAITING)
+        assert written.dropped == 0
+
+
 async def test_secrets_are_masked_as_in_the_log(store_url: str) -> None:
     async with journal(store_url) as written:
         written.note({"body": f"my key is {CANARY}".encode(), "headers": {"authorization": "abc"}})

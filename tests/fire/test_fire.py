@@ -10,8 +10,9 @@ from service.adapters.ledger.embedded import EmbeddedStore
 from service.domain.policies import PolicyOptions
 from tests.adapters.ledger.servers import Nodes, program
 from tests.fire.memory import Decision, Memory, bounds, remembered
+from tests.fire.shots import Heard
 from tests.fire.store import opened
-from tests.fire.volley import Heard, fire, volley
+from tests.fire.volley import fire, volley
 from tests.programs import Gateway, Record, definition, serving, simulating, until
 
 WORKERS = 3

@@ -313,6 +313,7 @@ async def test_however_it_ends_it_is_accounted_for(
             assert world.metric("weir_requests_total", route="chat", outcome=ending.outcome) == 1
             assert world.metric("weir_usage_total", source=ending.source) == 1
             assert world.metric("weir_in_flight") == 0
+            assert world.metric("weir_tokens_held") == 0
 
     (record,) = world.records("exchange.response")
     assert record["outcome"] == ending.outcome

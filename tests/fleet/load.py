@@ -9,7 +9,7 @@ from typing import Any
 from tests.fire.shots import Heard, send
 from tests.fleet.requests import Request
 
-CLIENTS = 24
+CLIENTS = 32
 
 
 @dataclass(slots=True)
@@ -55,16 +55,11 @@ class Load:
         self._news = asyncio.Condition()
         self.exchanges: list[Exchange] = []
         self._now = ""
-
-    @property
-    def ended(self) -> int:
-        """How many are over."""
-        return sum(one.heard is not None for one in self.exchanges)
+        self._ended = self._awaited = 0
 
     def begins(self, act: str) -> None:
         """This is what goes on from now on."""
         self._now = act
-
         for one in self.exchanges:
             if one.heard is None:
                 one.during.add(act)
@@ -77,8 +72,9 @@ class Load:
 
     async def until(self, count: int) -> None:
         """Wait until so many are over."""
+        self._awaited = count
         async with self._news:
-            await self._news.wait_for(lambda: self.ended >= count)
+            await self._news.wait_for(lambda: self._ended >= count)
 
     async def run(self) -> None:
         """Be all clients, until every request was sent and is over."""
@@ -99,5 +95,7 @@ class Load:
             self.exchanges.append(exchange)
             exchange.heard = await send(self._url, request.shot)
             exchange.answered_in = self._now
-            async with self._news:
-                self._news.notify_all()
+            self._ended += 1
+            if self._ended == self._awaited:
+                async with self._news:
+                    self._news.notify_all()

@@ -74,6 +74,8 @@ class Tokenizer:
         options = next((options for globs, options in self._counting if globs.match(name)), _AS_KNOWN)
         found = family(options.like or name)
         said = {f"unknown_{part}": getattr(options, part) for part in ("image", "audio", "file")}
-        rough = options.bytes_per_token
-        found = replace(found, typescript=not rough, **said)
-        return _Model(found, Rough(rough) if rough else self._counters[found.encoding], options.margin)
+        found = replace(found, **said)
+        if options.bytes_per_token:
+            found = replace(found, known=False, typescript=False)
+            return _Model(found, Rough(options.bytes_per_token), options.margin)
+        return _Model(found, self._counters[found.encoding], options.margin)

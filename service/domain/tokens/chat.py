@@ -31,7 +31,7 @@ _SAID_BY_ASSISTANT = _SAID | {"tool_calls", "function_call"}
 
 def read(document: Mapping[str, Any], family: Family) -> Reading:
     """Everything that enters the prompt. Total: any JSON in, a reading out."""
-    reading = Reading()
+    reading = Reading(guessed=not family.known)
     reading.fixed["framing"] = family.reply
     messages = _list(document.get("messages"))
     system = None
@@ -72,7 +72,7 @@ def _definitions(document: Mapping[str, Any], family: Family, reading: Reading) 
         custom = sum(not tools.is_function(tool) for tool in definitions)
         reading.guessed |= custom > 0
         reading.fixed["tools"] += family.tools + custom * family.custom
-        if family.typescript:
+        if family.typescript and len(source) <= tools.LONGEST:
             render = partial(tools.rendered, definitions, early=early)
             reading.render("tools", f"{'early' if early else 'tools'} {source}", render)
         else:

@@ -1,7 +1,7 @@
 """Counters: how many tokens a text has, exactly within a budget, or at most."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from service.domain.tokens.encodings import Encode
 from service.domain.tokens.memory import SHORTEST, Key, Memory, key_of
@@ -10,11 +10,7 @@ from service.domain.tokens.work import Work, bound
 
 
 class Counter(Protocol):
-    """Counts texts, and is `exact` or not. Safe in several threads."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether it counts as a model does."""
+    """Counts texts. Safe in several threads."""
 
     def known(self, key: Key) -> int | None:
         """The tokens that were counted under that key; None where they are not remembered."""
@@ -25,8 +21,6 @@ class Counter(Protocol):
 
 class Exact:
     """Counts as an encoding does, each text once while it is remembered."""
-
-    exact = True
 
     def __init__(self, encode: Encode, memory: Memory | None = None) -> None:
         self._encode = encode
@@ -62,7 +56,6 @@ class Rough:
     """Counts a token for every so many bytes of UTF-8, for models whose encoding nobody here has."""
 
     bytes_per_token: float
-    exact: ClassVar[bool] = False
 
     def known(self, key: Key) -> None:
         """Nothing is remembered: to count is as fast."""

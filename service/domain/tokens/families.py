@@ -20,6 +20,7 @@ _AS_MOST = Patches(120, _2500, low=_SMALL, original=_10000)  # of models that no
 class Family:
     """How a model counts: its encoding, and in tokens what surrounds the text.
 
+    It is `known` where a fact names the model; else it is a guess that it counts as new ones do.
     `per_message`, `per_name` (where a message has one) and `reply` (once) are the chat format's. `tools` is
     what surrounds definitions; they have a message of their own, or are `joined` to a system message, and
     `custom` is added to a tool that is no function; without `typescript` they are read as JSON. `choices`: it
@@ -31,6 +32,7 @@ class Family:
     known; None: the worst case, or a guess.
     """
 
+    known: bool = False
     encoding: str = "o200k_base"
     per_message: int = 3
     per_name: int = 1
@@ -163,7 +165,8 @@ def facts(model: str) -> list[Fact]:
 
 def family(model: str) -> Family:
     """What the facts say of a model; one that none of them knows counts as new ones do."""
-    found = Family()
-    for fact in facts(model):
+    known = facts(model)
+    found = Family(known=bool(known))
+    for fact in known:
         found = replace(found, **fact.what)
     return found

@@ -9,7 +9,7 @@ from service.domain.tokens.families import Family
 from service.domain.tokens.prompt import Reading
 
 _TEXTS = ("text", "refusal")
-_SAY_NOTHING = frozenset({"type", "cache_control", "prompt_cache_breakpoint"})
+_SAY_NOTHING = frozenset({"cache_control", "prompt_cache_breakpoint"})  # to the model
 
 
 def text_of(part: object) -> str | None:

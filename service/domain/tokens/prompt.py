@@ -44,7 +44,7 @@ class Rendered:
 class Reading:
     """What a request says, before its texts are counted: tokens that are known by part, and texts by part.
 
-    `guessed`: there is something in it that nobody can count before the model has.
+    `guessed`: there is something in it that nobody can count before the model has, or nobody knows the model.
     """
 
     fixed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -124,8 +124,7 @@ class Tally:
         if self._margin:
             parts["margin"] = -(-tokens * self._margin // 100)
             tokens += parts["margin"]
-        guessed = self._guessed or work.bounded or self._margin or not self._counter.exact
-        return Prompt(parts, tokens, not guessed)
+        return Prompt(parts, tokens, not (self._guessed or work.bounded or self._margin))
 
 
 def _soon(one: Rendered) -> tuple[Rendered, int]:

@@ -5,17 +5,13 @@ from typing import Any
 from service.domain.tokens.compact import compact
 from service.domain.tokens.typescript import namespace
 
-LONGEST = (
-    1_048_576  # characters of definitions that are rendered; beyond, they are counted as the JSON they are
-)
+LONGEST = 1_048_576  # characters of JSON that is rendered; beyond, it counts as it is
 _DEEPEST = 16
 _NAMED = ("properties", "$defs", "definitions")  # whose members are named by whoever writes a schema
 
 
 def rendered(definitions: list[Any], *, early: bool = False) -> str:
     """All definitions: functions in a namespace, what else there is as JSON before it."""
-    if len(source := compact(definitions)) > LONGEST:
-        return source
     others = [compact(tool) for tool in definitions if not is_function(tool)]
     functions = [named(tool) for tool in definitions if is_function(tool)]
     return "\n".join([*others, namespace(functions, early=early)] if functions else others)

@@ -6,6 +6,7 @@ openai/harmony, where OpenAI publishes how another model's definitions are rende
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from service.domain.tokens.compact import compact
@@ -34,14 +35,15 @@ def namespace(functions: list[dict[str, Any]], *, early: bool = False) -> str:
     are indented, and each member has a line. Later all that has a title, a description or a default says so,
     nothing is indented, and an object of which nothing is said takes one line.
     """
-    rendering = _Rendering(len(compact(functions)), early=early)
-    blocks = [_block(rendering, function) for function in functions]
+    sources = [compact(function) for function in functions]
+    rendering = _Rendering(sum(map(len, sources)), early=early)
+    blocks = map(partial(_block, rendering), functions, sources)
     return "\n".join(["namespace functions {\n", *blocks, "} // namespace functions"])
 
 
-def _block(rendering: "_Rendering", function: dict[str, Any]) -> str:
+def _block(rendering: "_Rendering", function: dict[str, Any], source: str) -> str:
     """A function; as the JSON it is where the rendering says far less than that."""
-    block, source = "\n".join(rendering.function(function)), compact(function)
+    block = "\n".join(rendering.function(function))
     lost = rendering.cut or len(source) > _LESS * len(block) + _LITTLE
     return max(block, source, key=len) if lost else block
 
@@ -103,16 +105,15 @@ class _Rendering:
                 return self._union(schema[key], depth)
         kinds = list(dict.fromkeys(_texts(schema.get("type"))))
         self.cut |= len(kinds) > _KINDS
-        kinds = kinds[:_KINDS]
-        kinds = kinds or ["object"] * bool(_members(schema))
         if len(kinds) > 1:
-            return self._union([{**schema, "type": kind} for kind in kinds], depth).removesuffix("\n")
-        return self._kind(kinds[0], schema, depth) if kinds else "any"
+            choices = [{**schema, "type": kind} for kind in kinds[:_KINDS]]
+            return self._union(choices, depth).removesuffix("\n")
+        return self._kind(kinds[0] if kinds else "", schema, depth)
 
     def _kind(self, kind: str, schema: dict[str, Any], depth: int) -> str:
         if kind == "array":
             return self._array(schema.get("items"), depth + 1)
-        if kind == "object":
+        if kind == "object" or (not kind and _members(schema)):
             return self._object(schema, depth)
         return _NAMES.get(kind, "any")
 
@@ -154,7 +155,7 @@ class _Rendering:
             comment = self._comment(member) if depth == 0 or not self._early else []
             colon = ":" if kind.startswith("\n") else ": "
             line = f"{self._weighed(name)}{'' if name in required else '?'}{colon}{kind}"
-            yield comment, line, self._weighed(self._remarks(member))
+            yield comment, line, self._remarks(member)
 
     def _others(self, schema: dict[str, Any], depth: int) -> Iterator[tuple[list[str], str, str]]:
         """Members of any name, where an object says that it may have them."""
@@ -174,7 +175,7 @@ class _Rendering:
             return ""
         default = f" // default: {compact(schema['default'])}" if "default" in schema else ""
         others = (f" // @{key}: {compact(value)}" for key, value in schema.items() if key not in _SHOWN)
-        return default + "".join(others)
+        return self._weighed(default + "".join(others))
 
     def _lines(self, text: object) -> Iterator[str]:
         if isinstance(text, str):

@@ -41,6 +41,16 @@ def test_every_role_is_one_token(tokenizer: Tokenizer, prompt: Any, role: str) -
     assert prompt({"role": role, "content": "hello"}) == 8
 
 
+@pytest.mark.parametrize(
+    ("model", "exact"),
+    [("gpt-4o", True), ("ft:gpt-4.1-mini:weir::a", True), ("gpt-4-0613", True), ("llama-3", False)],
+)
+def test_a_model_that_nobody_knows_is_not_counted_exactly(
+    tokenizer: Tokenizer, model: str, exact: bool
+) -> None:
+    assert tokenizer.prompt({"messages": HELLO}, model).exact == exact
+
+
 def test_a_role_that_nobody_knows_costs_its_name(prompt: Any) -> None:
     assert prompt({"role": "hello world", "content": "hello"}) == 8 + 2
     assert prompt({"role": ["user"], "content": "hello"}) == 8 + 1

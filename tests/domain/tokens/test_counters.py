@@ -128,8 +128,3 @@ def test_a_rough_count_is_bytes_over_bytes_per_token_rounded_up(text: str, bytes
     assert tokens <= bound(text)
     assert (tokens - 1) * bytes_per_token <= bound(text) * (1 + 1e-9)
     assert bound(text) <= tokens * bytes_per_token * (1 + 1e-9)
-
-
-def test_only_what_counts_by_an_encoding_is_exact(recorder: Recorder) -> None:
-    assert Exact(recorder).exact
-    assert not Rough(4).exact

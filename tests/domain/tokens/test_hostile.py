@@ -176,6 +176,12 @@ def _repeated(target: dict[str, Any], times: int) -> dict[str, Any]:
     return _tool({"properties": members, "$defs": {"d": target}})
 
 
+def _chosen(target: dict[str, Any], times: int) -> dict[str, Any]:
+    """A definition that may be another one, said that often."""
+    choices = [{"$ref": "#/$defs/d"}] * times
+    return _tool({"properties": {"a": {"anyOf": choices}}, "$defs": {"d": target}})
+
+
 def _doubled(size: int) -> dict[str, Any]:
     """Each definition refers twice to the next: a tree of two to the power of their number."""
     numbers = range(size // 80)
@@ -235,6 +241,8 @@ BOMBS: dict[str, Callable[[int], dict[str, Any]]] = {
     "an enum": lambda size: _repeated({"enum": ["x" * (size // 2)]}, size // 60),
     "an enum of many": lambda size: _repeated({"enum": ["x"] * (size // 8)}, size // 60),
     "a default": lambda size: _repeated({"default": ["x" * (size // 2)]}, size // 60),
+    "an example": lambda size: _repeated({"examples": ["x" * (size // 2)]}, size // 60),
+    "an example of a choice": lambda size: _chosen({"examples": ["x" * (size // 2)]}, size // 60),
     "a description": lambda size: _repeated({"title": "", "description": "x\n" * (size // 6)}, size // 60),
     "deep ones": lambda size: _tool(
         {"properties": {f"a{serial}": _nested(28) for serial in range(size // 1_200)}}

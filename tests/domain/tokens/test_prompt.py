@@ -110,12 +110,11 @@ def test_a_margin_is_added_and_rounded_up(exact: Exact, margin: int, more: int) 
     assert prompt.tokens == 12 + more
 
 
-def test_only_what_was_counted_whole_by_an_encoding_and_not_guessed_is_exact(exact: Exact) -> None:
+def test_only_what_was_counted_whole_and_not_guessed_is_exact(exact: Exact) -> None:
     assert tally(reading(TEXT), exact).finish().exact
     assert tally(reading(TEXT), exact).finish().exact
     assert not tally(reading(TEXT + "!"), exact, pieces=0).finish().exact
     assert not tally(reading(TEXT), exact, margin=1).finish().exact
-    assert not tally(reading(TEXT), Rough(4)).finish().exact
     guessed = reading(TEXT)
     guessed.guessed = True
     assert not tally(guessed, exact).finish().exact

@@ -15,28 +15,21 @@ from urllib.parse import urlsplit
 import pytest
 
 from service import __version__
-from service.__main__ import main
-from service.settings import inherited
+from tests.commands import ask_command, forget_settings
 from tests.programs import Gateway, asked, definition, run, running, serving, simulating, until
 
 HEAVY = ("pydantic", "redis", "starlette", "uvicorn", "httpx", "httptools", "tiktoken", "structlog", "yaml")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run a command in this process."""
-    try:
-        code = main(arguments)
-    except SystemExit as end:  # argparse's way
-        code = end.code if isinstance(end.code, int) else 1
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    """Exit code, what a command said, and what it complained of."""
+    ended = ask_command(capsys, *arguments)
+    return ended.code, ended.text, ended.complaints
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in inherited():
-        if name.startswith("WEIR_") or name in ("REDIS_URL", "UPSTREAM_URL", "OPENAI_API_KEY"):
-            monkeypatch.delenv(name)
+    forget_settings(monkeypatch)
 
 
 def test_help_needs_none_of_the_heavy_modules() -> None:

@@ -2,23 +2,20 @@
 
 import io
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from service import app
-from service.__main__ import main
 from service.count.comparison import Comparison
 from service.count.spread import Case, Spread
 from service.domain.tokens.encodings import Encode, build
 from service.domain.tokens.families import Family
 from service.domain.tokens.work import PIECES
-from service.settings import inherited
+from tests.commands import Said, ask_command, forget_settings
 from tests.programs import definition
 
 KNOWN = Path(__file__).parent / "count" / "known.jsonl"
@@ -35,26 +32,6 @@ TALK: list[dict[str, object]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    text: str
-    complaints: str
-
-    @property
-    def json(self) -> Any:
-        assert (self.code, self.complaints) == (0, "")
-        return json.loads(self.text)
-
-    def row(self, *begins: str) -> list[str]:
-        """The cells of the line of a table that begins so."""
-        rows = [re.split(r"  +", line.strip()) for line in self.text.splitlines()]
-        (found,) = (row for row in rows if row[: len(begins)] == list(begins))
-        return found[len(begins) :]
-
-
 class Operator:
     """Asks `weir count`, and writes the files that it is asked about."""
 
@@ -63,12 +40,7 @@ class Operator:
         self._folder = folder
 
     def __call__(self, *words: str) -> Said:
-        try:
-            code = main(["count", *words])
-        except SystemExit as end:  # argparse's way
-            code = end.code if isinstance(end.code, int) else 1
-        captured = self._capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return ask_command(self._capsys, "count", *words)
 
     def file(self, text: str) -> str:
         file = self._folder / "file"
@@ -96,9 +68,7 @@ def count(
     tmp_path: Path,
     building: Callable[[str, bytes], Encode],
 ) -> Operator:
-    for name in inherited():
-        if name.startswith("WEIR_") or name in ("REDIS_URL", "UPSTREAM_URL", "OPENAI_API_KEY"):
-            monkeypatch.delenv(name)
+    forget_settings(monkeypatch)
     monkeypatch.setattr(app, "build_encoding", building)
     return Operator(capsys, tmp_path)
 

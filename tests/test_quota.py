@@ -5,14 +5,12 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from service.__main__ import main
 from service.adapters.ledger import Ledger, Reservation, scripts
 from service.adapters.ledger.embedded import server_program
 from service.adapters.ledger.subjects import Subjects
@@ -24,8 +22,8 @@ from service.domain.subject import subject_key
 from service.domain.tokens import Tokenizer
 from service.domain.usage import Usage
 from service.quota.top import Highest, Place
-from service.settings import inherited
 from tests.adapters.ledger.servers import Nodes
+from tests.commands import Said, ask_command, forget_settings
 from tests.world import CALLS, KEY, TOGETHER, TOKENS, Model, World, becomes, definition, whole
 
 DIGEST_KEY = "a digest key of the tests"  # the worlds' own
@@ -51,26 +49,6 @@ COST = {
 ALL = (BY_KEY, BY_USER, STREAMS, SHADOW, COST)
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    text: str
-    complaints: str
-
-    @property
-    def json(self) -> Any:
-        assert (self.code, self.complaints) == (0, "")
-        return json.loads(self.text)
-
-    def policy(self, name: str) -> dict[str, Any]:
-        """One policy of what `show --json` said."""
-        (found,) = (one for one in self.json["policies"] if one["policy"] == name)
-        assert isinstance(found, dict)
-        return found
-
-
 class Operator:
     """Asks `weir quota`, in another thread, as a command has an event loop of its own."""
 
@@ -92,24 +70,14 @@ class Operator:
         self.environment.setenv("WEIR_KEYS_FILE", str(file))
 
     async def __call__(self, *words: str) -> Said:
-        return await asyncio.to_thread(self._ask, *words)
-
-    def _ask(self, *words: str) -> Said:
-        try:
-            code = main(["quota", *words])
-        except SystemExit as end:  # argparse's way
-            code = end.code if isinstance(end.code, int) else 1
-        captured = self._capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return await asyncio.to_thread(ask_command, self._capsys, "quota", *words)
 
 
 @pytest.fixture
 def quota(
     store_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Operator:
-    for name in inherited():
-        if name.startswith("WEIR_") or name in ("REDIS_URL", "UPSTREAM_URL", "OPENAI_API_KEY"):
-            monkeypatch.delenv(name)
+    forget_settings(monkeypatch)
     monkeypatch.setenv("REDIS_URL", store_url)
     monkeypatch.setenv("WEIR_DIGEST_KEY", DIGEST_KEY)
     operator = Operator(capsys, monkeypatch, tmp_path)

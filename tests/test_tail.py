@@ -22,6 +22,7 @@ from service.app import digester
 from service.settings import inherited
 from service.tail.arguments import add
 from service.tail.line import line
+from tests.commands import forget_settings
 from tests.programs import DIGEST_KEY, definition, run, running, serving, simulating, until
 
 DIGEST = digester(DIGEST_KEY)
@@ -162,9 +163,7 @@ def test_what_cannot_be_is_told(words: list[str], expected: str, capsys: pytest.
 
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in inherited():
-        if name.startswith("WEIR_") or name == "REDIS_URL":
-            monkeypatch.delenv(name)
+    forget_settings(monkeypatch)
     return monkeypatch
 
 
